@@ -1,0 +1,206 @@
+//! The machine against a small API server that can lose the operator between any two writes.
+
+mod world;
+
+use super::answer::MOST_CONFLICTS;
+use portreeve_crds::migration::{ItemState, MigrationPhase};
+use proptest::prelude::*;
+use serde_json::json;
+use world::{Trouble, World};
+
+const APPLY: &str = "Apply";
+
+#[test]
+fn a_plan_changes_nothing() {
+    let mut world = World::new("Plan", &["safe", "changes", "invalid"]);
+    let before = world.services();
+    world.run();
+    assert_eq!(world.services(), before);
+    assert_eq!(world.phase(), Some(MigrationPhase::Planned));
+    assert_eq!(world.item("invalid").state, Some(ItemState::Invalid));
+}
+
+#[test]
+fn safe_items_are_done_and_traffic_waits_for_the_hash_that_was_shown() {
+    let mut world = World::new(APPLY, &["safe", "changes", "invalid"]);
+    world.run();
+    assert_eq!(world.item("safe").state, Some(ItemState::Done));
+    assert_eq!(world.item("changes").state, Some(ItemState::AwaitingApproval));
+    assert_eq!(world.policy("changes"), "Cluster");
+    assert_eq!(world.phase(), Some(MigrationPhase::AwaitingApproval));
+
+    world.approve(&format!("sha256:{}", "0".repeat(64)));
+    world.run();
+    assert_eq!(world.policy("changes"), "Cluster", "another hash approves nothing");
+
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.policy("changes"), "Local");
+    assert_eq!(world.item("changes").state, Some(ItemState::Done));
+    assert_eq!(world.phase(), Some(MigrationPhase::Completed));
+    assert!(world.is_legacy("invalid"), "what nobody can read is never touched");
+}
+
+#[test]
+fn applying_one_does_not_void_the_approval_of_the_rest_but_a_new_service_does() {
+    let mut world = World::new(APPLY, &["changes", "changes-b"]);
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!((world.policy("changes"), world.policy("changes-b")), ("Local".into(), "Local".into()));
+    assert_eq!(world.plan_hash(), hash);
+    world.add_service("changes-c");
+    world.run();
+    assert_eq!(world.policy("changes-c"), "Cluster");
+    assert_ne!(world.plan_hash(), hash);
+    assert_eq!(world.phase(), Some(MigrationPhase::AwaitingApproval));
+}
+
+#[test]
+fn traffic_of_two_services_never_changes_at_once() {
+    let mut world = World::new(APPLY, &["changes", "changes-b"]);
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.most_verifying, 1);
+}
+
+#[test]
+fn a_gate_holds_back_until_pods_are_ready() {
+    let mut world = World::new(APPLY, &["changes"]);
+    world.set_pods("changes", &[]);
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.item("changes").state, Some(ItemState::Blocked));
+    world.set_pods("changes", &["n1"]);
+    world.run();
+    assert_eq!(world.policy("changes"), "Local");
+}
+
+#[test]
+fn a_service_that_does_not_stand_the_change_is_taken_back_and_the_rest_waits() {
+    let mut world = World::new(APPLY, &["changes", "changes-b"]);
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run_until(|world| world.item("changes").state == Some(ItemState::Verifying));
+    world.set_pods("changes", &[]);
+    world.run();
+    assert_eq!(world.policy("changes"), "Cluster");
+    assert!(world.is_legacy("changes"));
+    assert_eq!(world.item("changes").state, Some(ItemState::RolledBack));
+    assert_eq!(world.policy("changes-b"), "Cluster");
+    assert_eq!(world.phase(), Some(MigrationPhase::Failed));
+}
+
+#[test]
+fn a_rollback_restores_every_service_in_reverse_order() {
+    let mut world = World::new(APPLY, &["changes", "changes-b", "safe"]);
+    let before = world.specs();
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.specs(), before);
+    assert_eq!(world.undone, ["changes-b", "changes", "safe"]);
+    assert_eq!(world.phase(), Some(MigrationPhase::RolledBack));
+}
+
+#[test]
+fn a_port_that_cannot_be_had_blocks_unless_the_approval_accepts_another() {
+    let mut world = World::new(APPLY, &["port"]);
+    world.refuse_port = true;
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.item("port").state, Some(ItemState::Blocked));
+    assert_eq!(world.policy("port"), "Cluster");
+    world.set_spec(json!({"approval": {"planHash": hash, "acceptNewHealthCheckNodePort": true}}));
+    world.run();
+    assert_eq!(world.policy("port"), "Local");
+    let item = world.item("port");
+    assert!(item.message.unwrap().contains("31234"), "the old number is named");
+}
+
+#[test]
+fn an_endless_fight_ends() {
+    let mut world = World::new(APPLY, &["safe"]);
+    world.always_conflict = true;
+    world.run();
+    let item = world.item("safe");
+    assert_eq!((item.state, item.conflicts), (Some(ItemState::Failed), Some(MOST_CONFLICTS)));
+    world.always_conflict = false;
+    world.set_spec(json!({"includeOwned": false}));
+    world.run();
+    assert_eq!(world.item("safe").state, Some(ItemState::Done), "a changed spec is the word to try again");
+}
+
+#[test]
+fn an_owned_service_is_proposed_unless_asked_otherwise() {
+    let mut world = World::new(APPLY, &["owned"]);
+    world.run();
+    assert_eq!(world.item("owned").state, Some(ItemState::Proposed));
+    assert!(world.is_legacy("owned"));
+    let hash = world.plan_hash();
+    world.set_spec(json!({"includeOwned": true, "approval": {"planHash": hash}}));
+    world.run();
+    assert!(!world.is_legacy("owned"));
+}
+
+#[test]
+fn a_deleted_service_is_gone_and_an_edited_item_is_never_applied() {
+    let mut world = World::new(APPLY, &["changes", "changes-b"]);
+    world.run();
+    world.delete_service("changes-b");
+    world.run();
+    assert_eq!(world.item("changes-b").state, Some(ItemState::Gone));
+    // Somebody makes an item look safe, so that it would pass without approval.
+    world.edit_item("changes", |item| item.spec.decision = portreeve_crds::migration::Decision::Safe);
+    world.run();
+    assert_eq!(world.policy("changes"), "Cluster");
+    assert_eq!(world.item("changes").state, Some(ItemState::AwaitingApproval));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, rng_algorithm: prop::test_runner::RngAlgorithm::ChaCha, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_fails_in_between_approved_items_end_applied_and_a_rollback_restores(
+        troubles in prop::collection::vec(prop::sample::select(vec![
+            Trouble::None, Trouble::None, Trouble::CrashAfterIntent, Trouble::CrashAfterPatch, Trouble::Touch, Trouble::CrashAtOnce,
+        ]), 0..24),
+        undo_troubles in prop::collection::vec(prop::sample::select(vec![
+            Trouble::None, Trouble::CrashAfterPatch, Trouble::CrashAtOnce,
+        ]), 0..12),
+    ) {
+        let mut world = World::new(APPLY, &["changes", "changes-b", "safe", "invalid"]);
+        let before = world.specs();
+        world.run();
+        let hash = world.plan_hash();
+        world.approve(&hash);
+        let touches = troubles.iter().filter(|trouble| **trouble == Trouble::Touch).count();
+        world.troubles = troubles.into();
+        world.run();
+        prop_assert!(world.most_verifying <= 1);
+        prop_assert_eq!(world.plan_hash(), hash);
+        if touches < usize::try_from(MOST_CONFLICTS).unwrap() {
+            prop_assert_eq!(world.phase(), Some(MigrationPhase::Completed));
+            for name in ["changes", "changes-b"] {
+                prop_assert_eq!(world.policy(name), "Local");
+                prop_assert!(world.item(name).applied_at.is_some(), "what we changed can be undone");
+            }
+        }
+        world.set_spec(json!({"rollback": true}));
+        world.troubles = undo_troubles.into();
+        world.run();
+        prop_assert_eq!(world.specs(), before);
+    }
+}

@@ -1,0 +1,49 @@
+//! Step 2, no client: does this Service get a report, and is the one there its own?
+
+use super::dereference::{Dereferenced, Live};
+use crate::key::Key;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use portreeve_crds::ServiceTraffic;
+use portreeve_policy::facts::ClusterFacts;
+
+/// What is to be done about a Service's report, before its content is known.
+pub(crate) enum Validated<'a> {
+    /// The Service gets a report.
+    Report { key: Key, live: Live<'a>, traffic: Option<&'a ServiceTraffic>, cluster: ClusterFacts },
+    /// A report exists that should not: the Service left the set, or was made anew under the same name.
+    Remove { key: Key, uid: Option<String> },
+    /// Nothing to do.
+    Nothing,
+}
+
+pub(crate) fn validate(found: Dereferenced<'_>) -> Validated<'_> {
+    let Dereferenced { key, live, traffic, cluster } = found;
+    let remove = |key: Key, traffic: &ServiceTraffic| Validated::Remove { key, uid: traffic.metadata.uid.clone() };
+    let Some(live) = live.filter(|live| reportable(live.service)) else {
+        return traffic.map_or(Validated::Nothing, |traffic| remove(key, traffic));
+    };
+    match traffic {
+        Some(traffic) if !owned_by(traffic, live.service) => remove(key, traffic),
+        _ => Validated::Report { key, live, traffic, cluster },
+    }
+}
+
+/// Whether outside clients can reach the Service and its policy is `Local`. A Service that is being deleted keeps its
+/// report until it is gone.
+pub(crate) fn reportable(service: &Service) -> bool {
+    let Some(spec) = &service.spec else { return false };
+    reachable(spec) && spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+fn reachable(spec: &ServiceSpec) -> bool {
+    match spec.type_.as_deref() {
+        Some("NodePort" | "LoadBalancer") => true,
+        Some("ExternalName") => false,
+        _ => spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
+    }
+}
+
+fn owned_by(traffic: &ServiceTraffic, service: &Service) -> bool {
+    let Some(uid) = &service.metadata.uid else { return false };
+    traffic.metadata.owner_references.iter().flatten().any(|owner| &owner.uid == uid)
+}
