@@ -1,0 +1,45 @@
+//! What the agent may do in the API, as data: the manifests are generated from it.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use portreeve_crds::names;
+
+/// Rules of the agent's ClusterRole: what it watches, and its own NodeDatapath.
+///
+/// `create` cannot be bound to a name (the name is not known to the authorizer), and all agents share one role, so an agent
+/// could write another node's report; it can write nothing else.
+#[must_use]
+pub fn cluster_rules() -> Vec<PolicyRule> {
+    let watch = ["get", "list", "watch"].as_slice();
+    vec![
+        rule("", &["services", "nodes"], watch),
+        rule("discovery.k8s.io", &["endpointslices"], watch),
+        rule(names::GROUP, &["servicetraffics", "datapathconfigs"], watch),
+        rule(names::GROUP, &["nodedatapaths"], &["get", "create", "patch"]),
+        rule(names::GROUP, &["nodedatapaths/status"], &["patch"]),
+    ]
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    PolicyRule {
+        api_groups: Some(owned(&[group])),
+        resources: Some(owned(resources)),
+        verbs: owned(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_writes_nothing_but_node_datapaths() {
+        for rule in cluster_rules() {
+            let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
+            let resources = rule.resources.unwrap_or_default();
+            assert!(!writes || resources.iter().all(|resource| resource.starts_with("nodedatapaths")), "{resources:?}");
+            assert!(!rule.verbs.iter().chain(&resources).any(|word| word == "*"));
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The nftables engine and what it finds on this node.
+
+use crate::message;
+use crate::netlink::{self, NetlinkError};
+use portreeve_table::{Backend, BackendKind, Capabilities, Feature, Probe};
+
+/// Name of the table that the dry run would make; it never comes to be.
+const PROBE_TABLE: &str = "portreeve-probe";
+/// In front of kube-proxy's nat chains, which are at `dstnat` (-100).
+const BEFORE_DSTNAT: i32 = -105;
+/// Sequence number of the last message of the dry run.
+const DRY_RUN_LAST: u32 = 3;
+
+/// The engine that programs packets with an nftables table of our own.
+#[derive(Clone, Copy, Debug)]
+pub struct Nftables;
+
+impl Backend for Nftables {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Nftables
+    }
+
+    fn probe(&self, held: Capabilities) -> Probe {
+        let generation = netlink::ask(&message::get_generation(), 1);
+        let nat = netlink::ask(&message::nat_chain_dry_run(PROBE_TABLE, BEFORE_DSTNAT), DRY_RUN_LAST);
+        let features = vec![
+            Feature::required("nf-tables", tried(generation, held, "the kernel answers for nftables")),
+            Feature::required("nft-inet-nat", tried(nat, held, "a nat chain for both families passes a dry run")),
+        ];
+        Probe { kind: BackendKind::Nftables, features }
+    }
+}
+
+fn tried(outcome: Result<(), NetlinkError>, held: Capabilities, seen: &str) -> Result<String, String> {
+    match outcome {
+        Ok(()) => Ok(seen.to_owned()),
+        Err(error) if error.is_permission() && !held.may_net_admin() => {
+            Err("this process lacks CAP_NET_ADMIN".to_owned())
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! What a node must do with a packet from outside, and why: the forwarding table and its pure compiler.
+//!
+//! This room knows Services, endpoints, directives and this node as nouns of its own ([`input`]); it compiles them into a
+//! [`ForwardingTable`] ([`compile()`] from scratch, [`Index`] step by step, both with the same result) and says in words
+//! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]). It also holds what the engines below share:
+//! the [`Backend`] trait and the nouns of a probe.
+//!
+//! It may not know Kubernetes, clients, async runtimes, clocks, files, processes or randomness, and no policy.
+//! The rules are kube-proxy's own where they exist (KEP-1669 for terminating endpoints, KEP-1860 for `ipMode`).
+
+mod admission;
+mod backend;
+mod claim;
+mod compile;
+mod endpoints;
+mod explain;
+mod index;
+pub mod input;
+mod key;
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use admission::Refusal;
+pub use backend::{Backend, BackendKind, Capabilities, Feature, Probe};
+pub use claim::{Claim, ClaimReason};
+pub use compile::{Compiled, Counts, compile};
+pub use index::{Changes, Event, Index};
+pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
+pub use key::{Family, Names, PerFamily, Protocol, ServiceKey};
+pub use table::{
+    ClaimedMode, ForwardingTable, Frontend, FrontendEntry, FrontendHost, FrontendKind, Hop, PortEntry, ServiceEntry,
+    SourceFilter, Standing, Target,
+};
