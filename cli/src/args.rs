@@ -1,0 +1,212 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use portreeve_crds::Action;
+use std::path::PathBuf;
+
+/// Makes externalTrafficPolicy safe to use: find what is wrong, why, and mend it.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-portreeve", bin_name = "kubectl portreeve", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 clean, 1 findings at or above --fail-on or a failed migration, 2 wrong usage or \
+                        unreadable input, 4 the cluster cannot be reached or refuses.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Which cluster.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// Colours in output for people
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// Which cluster, in kubectl's own words.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ClusterArgs {
+    /// Path of the kubeconfig file
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig file
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find what admission would say about manifests or a live cluster
+    Lint(LintArgs),
+    /// Tell what a rule finds, why, and how to mend it
+    Explain(ExplainArgs),
+    /// Move Services from legacy OnlyLocal annotations to the field
+    Migrate(MigrateArgs),
+    /// Show policies, balance, nodes and migrations of a cluster
+    Status(StatusArgs),
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// Lowest action that makes `lint` end with 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Any finding
+    Audit,
+    /// Warnings and above
+    Warn,
+    /// What admission would mend, and above
+    Fix,
+    /// What admission would refuse
+    Deny,
+    /// Nothing
+    Never,
+}
+
+impl FailOn {
+    /// Whether a finding of `action` counts.
+    #[must_use]
+    pub fn reached_by(self, action: Action) -> bool {
+        match self {
+            Self::Audit => action >= Action::Audit,
+            Self::Warn => action >= Action::Warn,
+            Self::Fix => action >= Action::Fix,
+            Self::Deny => action >= Action::Deny,
+            Self::Never => false,
+        }
+    }
+}
+
+/// Arguments of `lint`.
+#[derive(Debug, Args)]
+pub struct LintArgs {
+    /// Files, directories (*.yaml, *.yml and *.json in them, at any depth) or `-` for standard input
+    #[arg(required_unless_present = "cluster", value_name = "PATH")]
+    pub paths: Vec<String>,
+    /// Look at the Services of the live cluster
+    #[arg(long)]
+    pub cluster: bool,
+    /// Judge files by the live cluster's policies and namespaces as well as by those found in the files
+    #[arg(long, conflicts_with = "cluster")]
+    pub cluster_policies: bool,
+    /// Only this namespace; for files, also the namespace of objects that name none
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Lowest action that makes the exit code 1
+    #[arg(long, value_enum, default_value_t = FailOn::Warn)]
+    pub fail_on: FailOn,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Rule id, e.g. ETP016; without one all rules are listed
+    #[arg(value_name = "RULE")]
+    pub rule: Option<String>,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// Arguments of `migrate`.
+#[derive(Debug, Args)]
+pub struct MigrateArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: MigrateCommand,
+}
+
+/// Steps of a migration, in the order in which they are taken.
+#[derive(Debug, Subcommand)]
+pub enum MigrateCommand {
+    /// Find Services with legacy annotations and show what would be done with each; changes nothing
+    Plan {
+        /// Name of the TrafficMigration
+        #[arg(default_value = "onlylocal")]
+        name: String,
+        /// Only these namespaces
+        #[arg(short, long = "namespace", value_name = "NAME")]
+        namespaces: Vec<String>,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Approve exactly the plan that was shown; its traffic-changing items are then applied
+    Approve {
+        /// Name of the TrafficMigration
+        #[arg(default_value = "onlylocal")]
+        name: String,
+        /// Hash of the plan, as `migrate plan` printed it
+        #[arg(long, value_name = "sha256:…")]
+        hash: String,
+        /// Accept a new healthCheckNodePort where the old number cannot be had
+        #[arg(long)]
+        accept_new_health_check_node_port: bool,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Do what changes no traffic; items that do wait for `approve`
+    Apply {
+        /// Name of the TrafficMigration
+        #[arg(default_value = "onlylocal")]
+        name: String,
+        /// Also change Services that Helm, Argo CD, Flux or `kubectl apply` own
+        #[arg(long)]
+        include_owned: bool,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Undo every applied item by its recorded inverse patch
+    Rollback {
+        /// Name of the TrafficMigration
+        #[arg(default_value = "onlylocal")]
+        name: String,
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Show how far a migration is
+    Status {
+        /// Name of the TrafficMigration
+        #[arg(default_value = "onlylocal")]
+        name: String,
+        /// Form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Namespace of Portreeve's own Pods
+    #[arg(long, default_value = portreeve_crds::names::NAMESPACE)]
+    pub system_namespace: String,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}

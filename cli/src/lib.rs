@@ -1,0 +1,37 @@
+//! `kubectl portreeve`: the engines of the webhook and the operator, on files and on a live cluster.
+//!
+//! This room knows how to read manifests (with the place of every field), how to ask a cluster, and how to speak to
+//! people and to scripts. It decides nothing itself: findings come from `portreeve-policy`, the same code that admission
+//! runs. It may not know any data-path backend.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool: its output is its product")]
+
+pub mod args;
+mod cluster;
+mod exit;
+mod explain;
+pub mod lint;
+mod migrate;
+mod reference;
+pub mod source;
+mod status;
+mod text;
+
+pub use args::Cli;
+pub use exit::Exit;
+pub use reference::reference;
+
+use args::Command;
+
+/// Runs one command line; what it prints goes to stdout, what went wrong to stderr.
+pub async fn run(cli: Cli) -> Exit {
+    let result = match cli.command {
+        Command::Lint(args) => lint::run(args, &cli.cluster, cli.color).await,
+        Command::Explain(args) => explain::run(&args),
+        Command::Migrate(args) => migrate::run(args.command, &cli.cluster).await,
+        Command::Status(args) => status::run(&args, &cli.cluster).await,
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("error: {failure}");
+        failure.exit()
+    })
+}

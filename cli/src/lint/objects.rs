@@ -1,0 +1,209 @@
+//! From documents to findings: sorts objects by what the engine needs, fills in what the API server would, asks the engine.
+
+use crate::source::{Document, Place};
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use portreeve_crds::{ClusterTrafficPolicy, TrafficPolicy};
+use portreeve_policy::{ClusterFacts, EndpointFacts, Finding, NamespaceFacts, Operation, Phase, PolicySet, Review, evaluate};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// A finding and where it is.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The engine's words.
+    pub finding: Finding,
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub name: String,
+    /// The manifest, if it came from a file.
+    pub document: Option<Document>,
+    /// Where in it.
+    pub place: Option<Place>,
+}
+
+/// What came out.
+#[derive(Debug)]
+pub struct Judgement {
+    /// Findings.
+    pub judged: Vec<Judged>,
+    /// Policies and rules that could not be evaluated, each a sentence: no silence is a clean bill.
+    pub problems: Vec<String>,
+}
+
+/// One Service to judge.
+struct Subject {
+    service: Service,
+    document: Option<Document>,
+    endpoints: Option<EndpointFacts>,
+}
+
+/// Everything that a judgement needs.
+#[derive(Default)]
+pub struct Workspace {
+    subjects: Vec<Subject>,
+    namespaces: BTreeMap<String, NamespaceFacts>,
+    cluster_policies: Vec<ClusterTrafficPolicy>,
+    policies: Vec<TrafficPolicy>,
+    nodes: ClusterFacts,
+}
+
+impl Workspace {
+    /// Sorts `documents`; kinds that lint does not know are passed over, as they are none of its business.
+    ///
+    /// # Errors
+    /// A sentence that names the object if one does not have its kind's shape.
+    pub fn from_documents(documents: &[Document], namespace: Option<&str>) -> Result<Self, String> {
+        let mut workspace = Self::default();
+        for document in documents {
+            let namespace = document.value["metadata"]["namespace"].as_str().or(namespace).unwrap_or(DEFAULT_NAMESPACE);
+            match (document.api_version(), document.kind()) {
+                ("v1", "Service") => {
+                    let mut service: Service = typed(document)?;
+                    service.metadata.namespace = Some(namespace.to_owned());
+                    as_the_api_server_reads(&mut service);
+                    workspace.subjects.push(Subject { service, document: Some(document.clone()), endpoints: None });
+                }
+                ("v1", "Namespace") => workspace.add_namespace(&typed(document)?),
+                (ours, "ClusterTrafficPolicy") if is_ours(ours) => workspace.cluster_policies.push(typed(document)?),
+                (ours, "TrafficPolicy") if is_ours(ours) => {
+                    let mut policy: TrafficPolicy = typed(document)?;
+                    policy.metadata.namespace = Some(namespace.to_owned());
+                    workspace.policies.push(policy);
+                }
+                _ => {}
+            }
+        }
+        Ok(workspace)
+    }
+
+    /// Number of Services to judge.
+    #[must_use]
+    pub fn services(&self) -> usize {
+        self.subjects.len()
+    }
+
+    pub(super) fn add_namespace(&mut self, namespace: &Namespace) {
+        let name = namespace.metadata.name.clone().unwrap_or_default();
+        let labels = namespace.metadata.labels.clone().unwrap_or_default();
+        self.namespaces.entry(name.clone()).or_insert(NamespaceFacts { name, labels });
+    }
+
+    pub(super) fn add_policies(&mut self, cluster: Vec<ClusterTrafficPolicy>, namespaced: Vec<TrafficPolicy>) {
+        // A policy of the same name in the files is the newer version of the cluster's: it wins.
+        let known: Vec<_> = self.cluster_policies.iter().map(|policy| policy.metadata.name.clone()).collect();
+        self.cluster_policies.extend(cluster.into_iter().filter(|policy| !known.contains(&policy.metadata.name)));
+        let key = |policy: &TrafficPolicy| (policy.metadata.namespace.clone(), policy.metadata.name.clone());
+        let known: Vec<_> = self.policies.iter().map(key).collect();
+        self.policies.extend(namespaced.into_iter().filter(|policy| !known.contains(&key(policy))));
+    }
+
+    pub(super) fn add_live_service(&mut self, service: Service, endpoints: EndpointFacts) {
+        self.subjects.push(Subject { service, document: None, endpoints: Some(endpoints) });
+    }
+
+    pub(super) const fn set_nodes(&mut self, nodes: ClusterFacts) {
+        self.nodes = nodes;
+    }
+
+    /// Every finding, in the order of the Services, strictest first within one; and what could not be judged.
+    #[must_use]
+    pub fn judge(&self) -> Judgement {
+        let compiled = PolicySet::compile(&self.cluster_policies, &self.policies);
+        let problems = compiled.problems.iter().map(ToString::to_string).collect();
+        let mut judgement = Judgement { judged: Vec::new(), problems };
+        for subject in &self.subjects {
+            self.judge_one(&compiled.set, subject, &mut judgement);
+        }
+        judgement
+    }
+
+    fn judge_one(&self, set: &PolicySet, subject: &Subject, into: &mut Judgement) {
+        let metadata = &subject.service.metadata;
+        let namespace = metadata.namespace.clone().unwrap_or_default();
+        let name = metadata.name.clone().or_else(|| metadata.generate_name.clone()).unwrap_or_default();
+        let facts = self.namespaces.get(&namespace).cloned().unwrap_or_else(|| NamespaceFacts {
+            name: namespace.clone(),
+            labels: BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]),
+        });
+        let outcome = evaluate(
+            set,
+            &Review {
+                operation: Operation::Create,
+                phase: Phase::Scan,
+                namespace: &facts,
+                service: &subject.service,
+                old: None,
+                endpoints: subject.endpoints.as_ref(),
+                cluster: self.nodes,
+            },
+        );
+        into.problems.extend(outcome.errors.iter().map(|error| format!("Service {namespace}/{name}: {error}")));
+        let mut findings = outcome.findings;
+        findings.sort_by(|a, b| (b.action, a.rule, &a.field).cmp(&(a.action, b.rule, &b.field)));
+        into.judged.extend(findings.into_iter().map(|finding| {
+            let place = subject
+                .document
+                .as_ref()
+                .map(|document| document.places.find(&pointer(&finding.field)).unwrap_or_else(|| document.places.start()));
+            let (namespace, name, document) = (namespace.clone(), name.clone(), subject.document.clone());
+            Judged { finding, namespace, name, document, place }
+        }));
+    }
+}
+
+fn is_ours(api_version: &str) -> bool {
+    api_version.split_once('/').is_some_and(|(group, _)| group == portreeve_crds::names::GROUP)
+}
+
+fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, String> {
+    serde_json::from_value(document.value.clone())
+        .map_err(|error| format!("{}: {} '{}' does not have the shape of its kind: {error}", document.origin(), document.kind(), document.name()))
+}
+
+/// Adds what the API server adds before admission sees the object: a type, and `Cluster` where the field may be set and
+/// was not (pkg/apis/core/v1/defaults.go).
+fn as_the_api_server_reads(service: &mut Service) {
+    let spec = service.spec.get_or_insert_default();
+    let kind = spec.type_.get_or_insert_with(|| "ClusterIP".to_owned()).clone();
+    let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && has_external_ips) {
+        spec.external_traffic_policy.get_or_insert_with(|| "Cluster".to_owned());
+    }
+}
+
+/// JSON Pointer of a field path such as `metadata.annotations[a.b/c]` or `spec.externalIPs[0]`.
+fn pointer(field: &str) -> String {
+    let mut pointer = String::new();
+    let mut rest = field;
+    while !rest.is_empty() {
+        let segment = if let Some(inside) = rest.strip_prefix('[') {
+            let (segment, after) = inside.split_once(']').unwrap_or((inside, ""));
+            rest = after.strip_prefix('.').unwrap_or(after);
+            segment
+        } else {
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            let (segment, after) = rest.split_at(end);
+            rest = after.strip_prefix('.').unwrap_or(after);
+            segment
+        };
+        pointer.push('/');
+        pointer.push_str(&segment.trim_matches('"').replace('~', "~0").replace('/', "~1"));
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pointer;
+
+    #[test]
+    fn field_paths_become_pointers() {
+        assert_eq!(pointer("spec.externalTrafficPolicy"), "/spec/externalTrafficPolicy");
+        assert_eq!(pointer("metadata.annotations[a.b/c~d]"), "/metadata/annotations/a.b~1c~0d");
+        assert_eq!(pointer("spec.externalIPs[0]"), "/spec/externalIPs/0");
+        assert_eq!(pointer("spec.ports[1].nodePort"), "/spec/ports/1/nodePort");
+    }
+}

@@ -1,0 +1,78 @@
+//! Waiting for the operator, with something to look at meanwhile.
+
+use crate::exit::Failure;
+use futures::{StreamExt as _, pin_mut};
+use indicatif::{ProgressBar, ProgressStyle};
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, ResourceExt as _};
+use portreeve_crds::TrafficMigration;
+use portreeve_crds::condition::is_true;
+use portreeve_crds::migration::{MigrationPhase, TrafficMigrationStatus};
+use std::time::Duration;
+
+/// How long the operator may stay silent before we say so; it answers within a second when it runs.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// Whether the condition `type_` is true.
+pub(super) fn holds(status: &TrafficMigrationStatus, type_: &str) -> bool {
+    is_true(&status.conditions, type_)
+}
+
+/// Whether nothing more will happen without the user.
+pub(super) fn rests(status: &TrafficMigrationStatus) -> bool {
+    matches!(
+        status.phase,
+        Some(MigrationPhase::AwaitingApproval | MigrationPhase::Completed | MigrationPhase::RolledBack | MigrationPhase::Failed)
+    )
+}
+
+/// Follows `from` until its status speaks of its present spec and `done` holds.
+pub(super) async fn until(
+    api: &Api<TrafficMigration>,
+    from: &TrafficMigration,
+    progress: bool,
+    done: impl Fn(&TrafficMigrationStatus) -> bool,
+) -> Result<TrafficMigration, Failure> {
+    let (name, generation) = (from.name_any(), from.metadata.generation);
+    let bar = if progress { spinner() } else { ProgressBar::hidden() };
+    let stream = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff().applied_objects();
+    pin_mut!(stream);
+    loop {
+        let next = tokio::time::timeout(SILENCE, stream.next()).await;
+        let Ok(next) = next else {
+            return Err(Failure::Migration(format!(
+                "no news of migration '{name}' for {} s; is the operator running? `kubectl portreeve status` shows it",
+                SILENCE.as_secs()
+            )));
+        };
+        let migration = match next {
+            Some(Ok(migration)) => migration,
+            // The watcher reconnects by itself; the deadline above ends a cluster that stays away.
+            Some(Err(_)) => continue,
+            None => return Err(Failure::Unreachable("the watch ended".to_owned())),
+        };
+        let Some(status) = migration.status.as_ref() else { continue };
+        bar.set_message(line(status));
+        if status.observed_generation >= generation && done(status) {
+            bar.finish_and_clear();
+            return Ok(migration);
+        }
+    }
+}
+
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed:>4} {msg}") {
+        bar.set_style(style);
+    }
+    bar.set_message("waiting for the operator");
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+fn line(status: &TrafficMigrationStatus) -> String {
+    let phase = status.phase.map_or_else(|| "Planning".to_owned(), |phase| format!("{phase:?}"));
+    let Some(counts) = &status.counts else { return phase };
+    let all = counts.safe + counts.needs_approval + counts.invalid;
+    format!("{phase}: {} of {all} done, {} undone, {} failed", counts.done, counts.rolled_back, counts.failed)
+}
