@@ -1,0 +1,3 @@
+module portreeve.io/pause
+
+go 1.26.0
