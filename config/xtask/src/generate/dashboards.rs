@@ -1,0 +1,120 @@
+//! One Grafana dashboard, from a table of panels.
+
+use super::Files;
+use anyhow::Result;
+use serde_json::{Value, json};
+
+struct Panel {
+    title: &'static str,
+    unit: &'static str,
+    description: &'static str,
+    /// PromQL and legend of each line.
+    lines: &'static [(&'static str, &'static str)],
+}
+
+/// Rows of two panels each, in reading order: is it even, what was found, is admission quick, do the controllers keep up.
+const PANELS: &[Panel] = &[
+    Panel {
+        title: "Services by balance",
+        unit: "short",
+        description: "Services with externalTrafficPolicy Local, by what Portreeve says of their load.",
+        lines: &[("sum by (state) (portreeve_services)", "{{state}}")],
+    },
+    Panel {
+        title: "Predicted imbalance (hottest Pod over mean)",
+        unit: "short",
+        description: "Quantiles of the ratio over all Services; 1 is even.",
+        lines: &[
+            ("histogram_quantile(0.5, sum by (le) (portreeve_service_imbalance_ratio_bucket))", "median"),
+            ("histogram_quantile(0.99, sum by (le) (portreeve_service_imbalance_ratio_bucket))", "p99"),
+        ],
+    },
+    Panel {
+        title: "Findings at admission",
+        unit: "ops",
+        description: "Findings per second, by rule and action.",
+        lines: &[("sum by (rule, action) (rate(portreeve_admission_findings_total[5m]))", "{{rule}} {{action}}")],
+    },
+    Panel {
+        title: "Standing violations",
+        unit: "short",
+        description: "Findings on stored Services, by rule and action.",
+        lines: &[("sum by (rule, action) (portreeve_policy_violations)", "{{rule}} {{action}}")],
+    },
+    Panel {
+        title: "Admission latency",
+        unit: "s",
+        description: "Time in the webhook process, by webhook.",
+        lines: &[
+            (
+                "histogram_quantile(0.5, sum by (le, webhook) (rate(controller_runtime_webhook_latency_seconds_bucket[5m])))",
+                "{{webhook}} median",
+            ),
+            (
+                "histogram_quantile(0.99, sum by (le, webhook) (rate(controller_runtime_webhook_latency_seconds_bucket[5m])))",
+                "{{webhook}} p99",
+            ),
+        ],
+    },
+    Panel {
+        title: "Admission requests",
+        unit: "ops",
+        description: "Requests per second, by webhook and HTTP code.",
+        lines: &[("sum by (webhook, code) (rate(controller_runtime_webhook_requests_total[5m]))", "{{webhook}} {{code}}")],
+    },
+    Panel {
+        title: "Reconciles",
+        unit: "ops",
+        description: "Reconciles per second, by controller and result.",
+        lines: &[("sum by (controller, result) (rate(controller_runtime_reconcile_total[5m]))", "{{controller}} {{result}}")],
+    },
+    Panel {
+        title: "Reconcile time (p99)",
+        unit: "s",
+        description: "By controller.",
+        lines: &[(
+            "histogram_quantile(0.99, sum by (le, controller) (rate(controller_runtime_reconcile_time_seconds_bucket[5m])))",
+            "{{controller}}",
+        )],
+    },
+    Panel {
+        title: "Nodes: Services in the agent's table",
+        unit: "short",
+        description: "Services that each agent sees, by what it does with them.",
+        lines: &[("sum by (state, instance) (portreeve_agent_services)", "{{instance}} {{state}}")],
+    },
+    Panel {
+        title: "Certificate life left",
+        unit: "s",
+        description: "Seconds until the webhook's certificates expire; they are renewed after two thirds of their life.",
+        lines: &[("min by (kind) (portreeve_certificate_expiry_seconds)", "{{kind}}")],
+    },
+];
+
+pub(super) fn add(files: &mut Files) -> Result<()> {
+    let panels: Vec<Value> = PANELS.iter().enumerate().map(|(index, panel)| render(index, panel)).collect();
+    let dashboard = json!({
+        "title": "Portreeve", "uid": "portreeve", "schemaVersion": 39, "tags": ["portreeve"], "refresh": "30s",
+        "time": {"from": "now-3h", "to": "now"},
+        "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus", "label": "Data source"}]},
+        "panels": panels,
+    });
+    files.insert("config/dashboards/portreeve.json".to_owned(), format!("{}\n", serde_json::to_string_pretty(&dashboard)?));
+    Ok(())
+}
+
+fn render(index: usize, panel: &Panel) -> Value {
+    let targets: Vec<Value> = panel
+        .lines
+        .iter()
+        .zip('A'..)
+        .map(|((expr, legend), id)| json!({"refId": id.to_string(), "expr": expr, "legendFormat": legend}))
+        .collect();
+    json!({
+        "id": index + 1, "type": "timeseries", "title": panel.title, "description": panel.description,
+        "datasource": {"type": "prometheus", "uid": "${source}"},
+        "gridPos": {"h": 8, "w": 12, "x": (index % 2) * 12, "y": (index / 2) * 8},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "targets": targets,
+    })
+}
