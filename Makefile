@@ -12,7 +12,7 @@ TESTBED := target/debug/portreeve-testbed
 # Debian packages of the testbed and the build; each is named here once.
 PACKAGES := build-essential pkg-config iproute2 iptables nftables conntrack procps util-linux containerd runc containernetworking-plugins
 
-.PHONY: help demo demo-down test test-quick bench scale gen check image clean setup packages tools assets binaries release
+.PHONY: help demo demo-down test test-quick bench gen check image clean setup packages tools assets binaries release
 
 help:
 	@echo 'make demo        the main job on a real three-node cluster, act by act (root; KEEP=1 leaves it up)'
@@ -24,7 +24,7 @@ help:
 	@echo 'make image       the container image as an OCI archive, target/image/portreeve.tar'
 	@echo 'make clean       remove target/; the cache of control plane binaries in $(CACHE) stays'
 
-demo: setup binaries release
+demo: setup binaries
 	$(TESTBED) demo $(if $(KEEP),--keep)
 
 demo-down:

@@ -16,7 +16,8 @@ pub(crate) async fn connect(args: &ClusterArgs) -> Result<Client, Failure> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let config = match &args.kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| Failure::Usage(format!("--kubeconfig {}: {error}", path.display())))?;
+            let file = Kubeconfig::read_from(path)
+                .map_err(|error| Failure::Usage(format!("--kubeconfig {}: {error}", path.display())))?;
             Config::from_custom_kubeconfig(file, &options).await.map_err(|error| Failure::Usage(error.to_string()))?
         }
         None if args.context.is_some() => {

@@ -33,7 +33,9 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Usage(String),
     /// No answer from the cluster.
-    #[error("cannot reach the cluster: {0}\nCheck KUBECONFIG, --kubeconfig and --context; `kubectl version` must work with the same settings.")]
+    #[error(
+        "cannot reach the cluster: {0}\nCheck KUBECONFIG, --kubeconfig and --context; `kubectl version` must work with the same settings."
+    )]
     Unreachable(String),
     /// The cluster answered, with a refusal.
     #[error("{doing}: the API server refused: {answer}")]

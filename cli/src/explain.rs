@@ -37,7 +37,7 @@ fn as_json(id: RuleId) -> Value {
     let doc = rule_docs(id);
     json!({
         "id": id, "title": doc.title, "defaultAction": default_action(id), "finds": doc.finds, "why": doc.why, "fix": doc.fix,
-        "bad": doc.bad, "good": doc.good, "sources": doc.sources,
+        "bad": doc.example.bad, "good": doc.example.good, "sources": doc.sources,
     })
 }
 
@@ -45,7 +45,7 @@ fn tell(id: RuleId) {
     let doc = rule_docs(id);
     println!("{id}: {}\nDefault action: {}\n", doc.title, default_action(id));
     println!("{}\n\n{}\n\nFix: {}\n", doc.finds, doc.why, doc.fix);
-    println!("Found:\n{}\n\nFine:\n{}", indent(doc.bad), indent(doc.good));
+    println!("Found:\n{}\n\nFine:\n{}", indent(doc.example.bad), indent(doc.example.good));
     if !doc.sources.is_empty() {
         println!("\nSources: {}", doc.sources.join("; "));
     }

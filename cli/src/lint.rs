@@ -16,7 +16,8 @@ pub(crate) async fn run(args: LintArgs, cluster: &ClusterArgs, color: Color) -> 
         live::judge(cluster, args.namespace.as_deref()).await?
     } else {
         let input = read(&args.paths).map_err(|error| Failure::Usage(error.to_string()))?;
-        let mut workspace = Workspace::from_documents(&input.documents, args.namespace.as_deref()).map_err(Failure::Usage)?;
+        let mut workspace =
+            Workspace::from_documents(&input.documents, args.namespace.as_deref()).map_err(Failure::Usage)?;
         if args.cluster_policies {
             live::add_policies(&mut workspace, cluster).await?;
         }

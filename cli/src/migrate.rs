@@ -21,7 +21,8 @@ pub(crate) async fn run(command: MigrateCommand, cluster: &ClusterArgs) -> Resul
             approve(&client, &name, &hash, accept_new_health_check_node_port, no_wait).await
         }
         MigrateCommand::Apply { name, include_owned, no_wait } => {
-            let spec = json!({"mode": MigrationMode::Apply, "rollback": null, "includeOwned": include_owned.then_some(true)});
+            let spec =
+                json!({"mode": MigrationMode::Apply, "rollback": null, "includeOwned": include_owned.then_some(true)});
             change(&client, &name, spec, no_wait).await
         }
         MigrateCommand::Rollback { name, no_wait } => {
@@ -81,10 +82,10 @@ async fn approve(client: &Client, name: &str, hash: &str, accept_new: bool, no_w
 async fn change(client: &Client, name: &str, spec: Value, no_wait: bool) -> Result<Exit, Failure> {
     let api: Api<TrafficMigration> = Api::all(client.clone());
     let params = PatchParams { field_manager: Some(names::MANAGER_CLI.to_owned()), ..PatchParams::default() };
-    let written = api
-        .patch(name, &params, &Patch::Merge(json!({ "spec": spec })))
-        .await
-        .map_err(Failure::from_kube(format!("changing TrafficMigration '{name}' (make one with `kubectl portreeve migrate plan {name}`)")))?;
+    let written =
+        api.patch(name, &params, &Patch::Merge(json!({ "spec": spec }))).await.map_err(Failure::from_kube(format!(
+            "changing TrafficMigration '{name}' (make one with `kubectl portreeve migrate plan {name}`)"
+        )))?;
     if no_wait {
         return Ok(Exit::Clean);
     }
@@ -108,7 +109,11 @@ async fn get(client: &Client, name: &str) -> Result<TrafficMigration, Failure> {
         .get_opt(name)
         .await
         .map_err(Failure::from_kube("reading the TrafficMigration"))?
-        .ok_or_else(|| Failure::Usage(format!("there is no TrafficMigration '{name}'; make one with `kubectl portreeve migrate plan {name}`")))
+        .ok_or_else(|| {
+            Failure::Usage(format!(
+                "there is no TrafficMigration '{name}'; make one with `kubectl portreeve migrate plan {name}`"
+            ))
+        })
 }
 
 async fn show_all(client: &Client, migration: &TrafficMigration, output: Output) -> Result<(), Failure> {

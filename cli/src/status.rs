@@ -41,7 +41,8 @@ async fn look(client: &Client, namespace: &str) -> Result<Overview, Failure> {
     let daemons: Api<DaemonSet> = Api::namespaced(client.clone(), namespace);
     let mut parts = Vec::new();
     for name in [names::OPERATOR, names::WEBHOOK] {
-        let found = deployments.get_opt(name).await.map_err(Failure::from_kube(format!("reading Deployment {name}")))?;
+        let found =
+            deployments.get_opt(name).await.map_err(Failure::from_kube(format!("reading Deployment {name}")))?;
         let status = found.and_then(|found| found.status).unwrap_or_default();
         parts.push((name, status.ready_replicas.unwrap_or(0), status.replicas.unwrap_or(0)));
     }
@@ -65,18 +66,29 @@ fn ratio(service: &ServiceTraffic) -> i32 {
 }
 
 fn as_json(overview: &Overview) -> Value {
-    let parts: Vec<Value> = overview.parts.iter().map(|(name, ready, wanted)| json!({"name": name, "ready": ready, "wanted": wanted})).collect();
+    let parts: Vec<Value> = overview
+        .parts
+        .iter()
+        .map(|(name, ready, wanted)| json!({"name": name, "ready": ready, "wanted": wanted}))
+        .collect();
     let policy = |kind: &str, namespace: Option<&String>, name: String, status: Value| json!({"kind": kind, "namespace": namespace, "name": name, "status": status});
     let policies: Vec<Value> = overview
         .cluster_policies
         .iter()
         .map(|found| policy("ClusterTrafficPolicy", None, found.name_any(), json!(found.status)))
-        .chain(overview.policies.iter().map(|found| policy("TrafficPolicy", found.metadata.namespace.as_ref(), found.name_any(), json!(found.status))))
+        .chain(overview.policies.iter().map(|found| {
+            policy("TrafficPolicy", found.metadata.namespace.as_ref(), found.name_any(), json!(found.status))
+        }))
         .collect();
-    let services: Vec<Value> =
-        overview.services.iter().map(|found| json!({"namespace": found.namespace(), "name": found.name_any(), "status": found.status})).collect();
-    let nodes: Vec<Value> = overview.nodes.iter().map(|found| json!({"name": found.name_any(), "status": found.status})).collect();
-    let migrations: Vec<Value> = overview.migrations.iter().map(|(name, status)| json!({"name": name, "status": status})).collect();
+    let services: Vec<Value> = overview
+        .services
+        .iter()
+        .map(|found| json!({"namespace": found.namespace(), "name": found.name_any(), "status": found.status}))
+        .collect();
+    let nodes: Vec<Value> =
+        overview.nodes.iter().map(|found| json!({"name": found.name_any(), "status": found.status})).collect();
+    let migrations: Vec<Value> =
+        overview.migrations.iter().map(|(name, status)| json!({"name": name, "status": status})).collect();
     json!({"components": parts, "policies": policies, "services": services, "nodes": nodes, "migrations": migrations})
 }
 
@@ -96,7 +108,13 @@ fn people(overview: &Overview) {
     };
     for found in &overview.cluster_policies {
         let (services, violations, ready) = numbers(found.status.as_ref());
-        policies.add_row([format!("ctp/{}", found.name_any()), format!("{:?}", found.spec.enforcement.mode), services, violations, ready]);
+        policies.add_row([
+            format!("ctp/{}", found.name_any()),
+            format!("{:?}", found.spec.enforcement.mode),
+            services,
+            violations,
+            ready,
+        ]);
     }
     for found in &overview.policies {
         let (services, violations, ready) = numbers(found.status.as_ref());

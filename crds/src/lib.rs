@@ -9,6 +9,7 @@
 //! `status.observedGeneration`, so that `kubectl wait`, Argo CD and Flux can read the outcome (kstatus).
 //! `crds/manifests/` is generated from these types by `cargo xtask gen`.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has its own `type_` and `description`")]
 #![allow(unreachable_pub, reason = "KubeSchema derives a private copy of each type, with the type's own `pub`")]
 
 pub mod condition;

@@ -47,7 +47,7 @@ pub(crate) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinit
         let Some(properties) = root.properties.as_mut() else { continue };
         describe(properties.get_mut("spec"), || format!("What is asked of this {kind}."));
         describe(properties.get_mut("status"), || {
-            format!("What was found and done; written by Portreeve, not by users.")
+            "What was found and done; written by Portreeve, not by users.".to_owned()
         });
     }
     crd

@@ -18,13 +18,16 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 pub use self::keep::in_background;
-pub use self::report::{ActReport, Report};
 use self::kubectl::Kubectl;
 use self::report::Measured;
+pub use self::report::{ActReport, Report, passed};
 use crate::assets::{Assets, Binary};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::image::{Image, catalogue, release};
 use crate::progress::Progress;
+
+/// Where the image of this build is written.
+const IMAGES: &str = "target/image";
 
 /// What every act has at hand.
 pub(crate) struct Stage {
@@ -57,20 +60,17 @@ pub async fn play(out: &Path, keep: bool) -> Result<(Report, Option<Cluster>)> {
 async fn raise() -> Result<Stage> {
     let began = Instant::now();
     let progress = Progress::Shown;
-    let log = crate::run_dir::root().join("demo-build.log");
     let prepared = tokio::task::spawn_blocking(move || -> Result<_> {
         let assets = Assets::ensure(progress)?;
-        let archives = catalogue::testbed_archives(&assets, progress)?;
-        std::fs::create_dir_all(log.parent().context("invariant: a log lies in a directory")?)?;
+        let log = crate::run_dir::root().join("demo-build.log");
+        std::fs::create_dir_all(crate::run_dir::root())?;
         let binaries = release::build(&log, progress)?;
         let image: Image = catalogue::portreeve(&binaries)?;
-        let written = catalogue::write_all(&[image], Path::new("target/image"), progress)?;
-        Ok((assets, archives, written))
+        let written = catalogue::write_all(&[image], Path::new(IMAGES), progress)?;
+        Ok((ClusterOptions::new(assets.clone(), progress)?, assets, written))
     });
-    let (assets, archives, mut written) = prepared.await.context("preparing programs and images")??;
+    let (options, assets, mut written) = prepared.await.context("preparing programs and images")??;
     let image = written.pop().context("invariant: one image was written")?;
-    let mut options = ClusterOptions::new(assets.clone(), archives, catalogue::PAUSE, catalogue::COREDNS)?;
-    options.progress = progress;
     let cluster = Cluster::up(options).await?;
     let client = cluster.client().await?;
     let kubectl = Kubectl::new(assets.path(Binary::Kubectl), cluster.kubeconfig().to_owned());
@@ -82,7 +82,9 @@ async fn raise() -> Result<Stage> {
 fn plugin() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let beside = this.ancestors().skip(1).take(2).map(|dir| dir.join("kubectl-portreeve")).find(|path| path.is_file());
-    beside.with_context(|| format!("no kubectl-portreeve beside {}: run `cargo build --workspace --bins`", this.display()))
+    beside.with_context(|| {
+        format!("no kubectl-portreeve beside {}: run `cargo build --workspace --bins`", this.display())
+    })
 }
 
 /// One line for people.

@@ -11,6 +11,7 @@ pub mod api_tier;
 pub mod assets;
 pub mod cluster;
 pub mod control_plane;
+pub mod demo;
 pub mod fabric;
 pub mod http;
 pub mod image;

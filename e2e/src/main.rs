@@ -17,10 +17,11 @@ mod command {
     //! One module per command.
     pub(crate) mod api;
     pub(crate) mod cluster;
+    pub(crate) mod demo;
     pub(crate) mod image;
     pub(crate) use super::{Interrupts, run_for_user};
 }
-use command::{api, cluster, image};
+use command::{api, cluster, demo, image};
 
 /// A real Kubernetes for Portreeve's tests, from nothing but Go modules and Debian packages.
 ///
@@ -44,7 +45,9 @@ enum Command {
     Api(api::Arguments),
     /// Start the cluster of nodes in network namespaces (root)
     Up(cluster::UpArguments),
-    /// End the cluster that `up` left in the background
+    /// Play the main job, act by act, on a cluster of its own (root)
+    Demo(demo::Arguments),
+    /// End the cluster that `up` or `demo --keep` left in the background
     Down,
     /// Run a command inside a node of the running cluster
     Exec(cluster::ExecArguments),
@@ -135,6 +138,7 @@ async fn run(command: Command, interrupts: &mut Interrupts) -> Result<ExitCode> 
         Command::Image(arguments) => interrupts.or(image::run(arguments)).await,
         Command::Api(arguments) => api::run(arguments, interrupts).await,
         Command::Up(arguments) => cluster::up(arguments, interrupts).await,
+        Command::Demo(arguments) => demo::run(&arguments, interrupts).await,
         Command::Down => cluster::down().await,
         Command::Exec(arguments) => interrupts.or(cluster::exec(arguments)).await,
         Command::NodeInit { plan } => cluster::node_init(&plan),

@@ -76,6 +76,12 @@ async fn uninstall(args: UninstallArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// This process's name in the election. The Pod's name alone would not do: a container that starts anew after a crash has
+/// it too, and would take the dead process's lease for its own.
+fn candidate(pod: &str) -> String {
+    format!("{pod}_{:08x}", rand::random::<u32>())
+}
+
 async fn operate(args: RunArgs) -> anyhow::Result<()> {
     let common = &args.common;
     telemetry::init(&common.log).context("cannot set up logging")?;
@@ -98,7 +104,7 @@ async fn operate(args: RunArgs) -> anyhow::Result<()> {
         client.clone(),
         namespace,
         Label(names::OPERATOR),
-        identity.clone(),
+        candidate(&identity),
         args.lease.timing(),
         metrics.leader.clone(),
     )

@@ -33,7 +33,11 @@ pub(super) async fn judge(args: &ClusterArgs, namespace: Option<&str>) -> Result
         workspace.add_live_service(service, endpoints);
     }
     fill(&mut workspace, client).await?;
-    let looked_at = format!("{} of {}", super::services(workspace.services()), namespace.map_or_else(|| "the cluster".to_owned(), |n| format!("namespace {n}")));
+    let looked_at = format!(
+        "{} of {}",
+        super::services(workspace.services()),
+        namespace.map_or_else(|| "the cluster".to_owned(), |n| format!("namespace {n}"))
+    );
     Ok((workspace.judge(), looked_at))
 }
 
@@ -47,7 +51,8 @@ async fn fill(workspace: &mut Workspace, client: Client) -> Result<(), Failure> 
         workspace.add_namespace(&namespace);
     }
     let nodes = list::<Node>(&Api::all(client.clone()), "Nodes").await?;
-    let schedulable: Vec<_> = nodes.iter().filter(|node| !node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true))).collect();
+    let schedulable: Vec<_> =
+        nodes.iter().filter(|node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true))).collect();
     let zones: BTreeSet<_> = schedulable.iter().filter_map(|node| node.labels().get(ZONE)).collect();
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     workspace.set_nodes(ClusterFacts { nodes: number(schedulable.len()), zones: number(zones.len()) });

@@ -3,7 +3,9 @@
 use crate::source::{Document, Place};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use portreeve_crds::{ClusterTrafficPolicy, TrafficPolicy};
-use portreeve_policy::{ClusterFacts, EndpointFacts, Finding, NamespaceFacts, Operation, Phase, PolicySet, Review, evaluate};
+use portreeve_policy::{
+    ClusterFacts, EndpointFacts, Finding, NamespaceFacts, Operation, Phase, PolicySet, Review, evaluate,
+};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
@@ -144,10 +146,9 @@ impl Workspace {
         let mut findings = outcome.findings;
         findings.sort_by(|a, b| (b.action, a.rule, &a.field).cmp(&(a.action, b.rule, &b.field)));
         into.judged.extend(findings.into_iter().map(|finding| {
-            let place = subject
-                .document
-                .as_ref()
-                .map(|document| document.places.find(&pointer(&finding.field)).unwrap_or_else(|| document.places.start()));
+            let place = subject.document.as_ref().map(|document| {
+                document.places.find(&pointer(&finding.field)).unwrap_or_else(|| document.places.start())
+            });
             let (namespace, name, document) = (namespace.clone(), name.clone(), subject.document.clone());
             Judged { finding, namespace, name, document, place }
         }));
@@ -159,8 +160,14 @@ fn is_ours(api_version: &str) -> bool {
 }
 
 fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, String> {
-    serde_json::from_value(document.value.clone())
-        .map_err(|error| format!("{}: {} '{}' does not have the shape of its kind: {error}", document.origin(), document.kind(), document.name()))
+    serde_json::from_value(document.value.clone()).map_err(|error| {
+        format!(
+            "{}: {} '{}' does not have the shape of its kind: {error}",
+            document.origin(),
+            document.kind(),
+            document.name()
+        )
+    })
 }
 
 /// Adds what the API server adds before admission sees the object: a type, and `Cluster` where the field may be set and

@@ -17,7 +17,8 @@ fn the_field_on_a_clusterip_service_is_denied_at_its_line() {
 
 #[test]
 fn a_service_without_the_field_is_clean_although_the_api_server_adds_it() {
-    let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  type: LoadBalancer\n  ports: [{port: 80}]\n";
+    let yaml =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec:\n  type: LoadBalancer\n  ports: [{port: 80}]\n";
     assert_eq!(findings(yaml), []);
 }
 

@@ -35,7 +35,8 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
     }
     let mut overview = table(["SERVICE", "DECISION", "STATE", "NOW", "WHY"]);
     for item in items {
-        let state = item.status.as_ref().and_then(|status| status.state).map_or_else(String::new, |state| format!("{state:?}"));
+        let state =
+            item.status.as_ref().and_then(|status| status.state).map_or_else(String::new, |state| format!("{state:?}"));
         overview.add_row([
             format!("{}/{}", item.metadata.namespace.as_deref().unwrap_or_default(), item.spec.service.name),
             format!("{:?}", item.spec.decision),
@@ -48,7 +49,10 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
     for item in items {
         let place = format!("{}/{}", item.metadata.namespace.as_deref().unwrap_or_default(), item.spec.service.name);
         let trouble = item.status.as_ref().filter(|status| {
-            matches!(status.state, Some(ItemState::Failed | ItemState::Blocked | ItemState::Proposed | ItemState::Invalid))
+            matches!(
+                status.state,
+                Some(ItemState::Failed | ItemState::Blocked | ItemState::Proposed | ItemState::Invalid)
+            )
         });
         if let Some(message) = trouble.and_then(|status| status.message.as_deref()) {
             println!("  {place}: {}", clean(message));
@@ -79,7 +83,9 @@ fn next_step(migration: &TrafficMigration, items: &[TrafficMigrationItem], name:
             );
             text.push_str(&format!("\nDo the safe ones:       kubectl portreeve migrate apply {name}"));
             if waiting > 0 {
-                text.push_str(&format!("\nApprove exactly this:   kubectl portreeve migrate approve {name} --hash {hash}"));
+                text.push_str(&format!(
+                    "\nApprove exactly this:   kubectl portreeve migrate approve {name} --hash {hash}"
+                ));
             }
             text
         }
@@ -87,12 +93,19 @@ fn next_step(migration: &TrafficMigration, items: &[TrafficMigrationItem], name:
             "Safe items are done; {} wait for your word:\n  kubectl portreeve migrate approve {name} --hash {hash}",
             count(waiting, "traffic-changing item")
         ),
-        Some(MigrationPhase::Completed) => format!("Completed. Go back at any time: kubectl portreeve migrate rollback {name}"),
+        Some(MigrationPhase::Completed) => {
+            format!("Completed. Go back at any time: kubectl portreeve migrate rollback {name}")
+        }
         Some(MigrationPhase::RolledBack) => "Rolled back: every applied item is as it was before.".to_owned(),
-        Some(MigrationPhase::Failed) => format!("Failed; nothing more is tried. What was applied can be undone: kubectl portreeve migrate rollback {name}"),
+        Some(MigrationPhase::Failed) => format!(
+            "Failed; nothing more is tried. What was applied can be undone: kubectl portreeve migrate rollback {name}"
+        ),
         Some(MigrationPhase::Applying | MigrationPhase::RollingBack) | None => {
             let word = if super::approved(&status) { "approved, " } else { "" };
-            format!("Under way ({word}{} done). Follow it: kubectl portreeve migrate status {name}", status.counts.map_or(0, |counts| counts.done))
+            format!(
+                "Under way ({word}{} done). Follow it: kubectl portreeve migrate status {name}",
+                status.counts.map_or(0, |counts| counts.done)
+            )
         }
     }
 }

@@ -22,7 +22,12 @@ pub(super) fn holds(status: &TrafficMigrationStatus, type_: &str) -> bool {
 pub(super) fn rests(status: &TrafficMigrationStatus) -> bool {
     matches!(
         status.phase,
-        Some(MigrationPhase::AwaitingApproval | MigrationPhase::Completed | MigrationPhase::RolledBack | MigrationPhase::Failed)
+        Some(
+            MigrationPhase::AwaitingApproval
+                | MigrationPhase::Completed
+                | MigrationPhase::RolledBack
+                | MigrationPhase::Failed
+        )
     )
 }
 
@@ -35,7 +40,9 @@ pub(super) async fn until(
 ) -> Result<TrafficMigration, Failure> {
     let (name, generation) = (from.name_any(), from.metadata.generation);
     let bar = if progress { spinner() } else { ProgressBar::hidden() };
-    let stream = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}"))).default_backoff().applied_objects();
+    let stream = watcher(api.clone(), watcher::Config::default().fields(&format!("metadata.name={name}")))
+        .default_backoff()
+        .applied_objects();
     pin_mut!(stream);
     loop {
         let next = tokio::time::timeout(SILENCE, stream.next()).await;

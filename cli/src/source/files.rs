@@ -34,7 +34,9 @@ pub enum InputError {
         problem: String,
     },
     /// A document that is a list or a plain value.
-    #[error("{place}: a Kubernetes manifest is a mapping with `apiVersion` and `kind`; this document is something else")]
+    #[error(
+        "{place}: a Kubernetes manifest is a mapping with `apiVersion` and `kind`; this document is something else"
+    )]
     NotAnObject {
         /// `file:line`.
         place: String,

@@ -155,7 +155,10 @@ pub(super) fn split(root: Spanned<Node>) -> (Value, Places) {
 
 fn place(node: &Spanned<Node>) -> Place {
     let at = &node.referenced;
-    Place { line: usize::try_from(at.line()).unwrap_or(1).max(1), column: usize::try_from(at.column()).unwrap_or(1).max(1) }
+    Place {
+        line: usize::try_from(at.line()).unwrap_or(1).max(1),
+        column: usize::try_from(at.column()).unwrap_or(1).max(1),
+    }
 }
 
 fn walk(node: Spanned<Node>, pointer: String, places: &mut BTreeMap<String, Place>) -> Value {
@@ -163,7 +166,11 @@ fn walk(node: Spanned<Node>, pointer: String, places: &mut BTreeMap<String, Plac
     let value = match node.value {
         Node::Scalar(value) => value,
         Node::List(items) => Value::Array(
-            items.into_iter().enumerate().map(|(index, item)| walk(item, format!("{pointer}/{index}"), places)).collect(),
+            items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| walk(item, format!("{pointer}/{index}"), places))
+                .collect(),
         ),
         Node::Map(entries) => {
             let mut object = Map::new();

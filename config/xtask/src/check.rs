@@ -19,7 +19,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     note("generated files", generate::run(root, true));
     note("formatting", command(root, "cargo", &["fmt", "--all", "--check"]));
     note("cargo-deny", command(root, &cargo_deny(), &["--log-level", "error", "check", "bans", "licenses", "sources"]));
-    note("clippy", command(root, "cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    note(
+        "clippy",
+        command(root, "cargo", &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    );
     if failed.is_empty() {
         println!("check: everything in order");
         return Ok(());
@@ -29,7 +32,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 /// cargo-deny from the tool cache that the Makefile fills, or from PATH.
 fn cargo_deny() -> String {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
     cache
         .map(|cache| cache.join("portreeve/tools/bin/cargo-deny"))
         .filter(|path| path.is_file())

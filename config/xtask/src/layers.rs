@@ -51,7 +51,11 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         println!("layers: {} rooms, every arrow points down", book.len());
         return Ok(());
     }
-    bail!("layers: {} wrong\n  {}\nThe rule book is [workspace.metadata.layers] in Cargo.toml.", wrong.len(), wrong.join("\n  "))
+    bail!(
+        "layers: {} wrong\n  {}\nThe rule book is [workspace.metadata.layers] in Cargo.toml.",
+        wrong.len(),
+        wrong.join("\n  ")
+    )
 }
 
 fn violations(metadata: &Metadata, book: &RuleBook) -> Vec<String> {
@@ -68,7 +72,10 @@ fn violations(metadata: &Metadata, book: &RuleBook) -> Vec<String> {
                 if !rule.may_use.iter().any(|allowed| allowed == target || allowed == "*") {
                     wrong.push(format!("{name} → {target}: not listed in its may_use"));
                 } else if lower.layer >= rule.layer && rule.layer < 4 {
-                    wrong.push(format!("{name} (layer {}) → {target} (layer {}): must point down", rule.layer, lower.layer));
+                    wrong.push(format!(
+                        "{name} (layer {}) → {target} (layer {}): must point down",
+                        rule.layer, lower.layer
+                    ));
                 }
             }
             if !rule.pure || dependency.kind == DependencyKind::Development {
@@ -79,7 +86,9 @@ fn violations(metadata: &Metadata, book: &RuleBook) -> Vec<String> {
             }
             if target == "kube" {
                 let features = dependency.features.iter().filter(|f| CLIENT_FEATURES.contains(&f.as_str()));
-                wrong.extend(features.map(|f| format!("{name} is pure, but kube's feature `{f}` lets in a Kubernetes client")));
+                wrong.extend(
+                    features.map(|f| format!("{name} is pure, but kube's feature `{f}` lets in a Kubernetes client")),
+                );
                 if dependency.uses_default_features {
                     wrong.push(format!("{name} is pure, but kube's default features let in a Kubernetes client"));
                 }
@@ -87,6 +96,10 @@ fn violations(metadata: &Metadata, book: &RuleBook) -> Vec<String> {
         }
     }
     let rooms: Vec<&str> = metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
-    wrong.extend(book.keys().filter(|room| !rooms.contains(&room.as_str())).map(|room| format!("{room}: in the rule book, but no such crate")));
+    wrong.extend(
+        book.keys()
+            .filter(|room| !rooms.contains(&room.as_str()))
+            .map(|room| format!("{room}: in the rule book, but no such crate")),
+    );
     wrong
 }

@@ -51,8 +51,5 @@ fn main() -> Result<()> {
 
 fn workspace_root() -> Result<PathBuf> {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors()
-        .nth(2)
-        .map(PathBuf::from)
-        .context("invariant: xtask lives two folders below the workspace root")
+    here.ancestors().nth(2).map(PathBuf::from).context("invariant: xtask lives two folders below the workspace root")
 }

@@ -23,7 +23,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
             collect(&folder.join(part).into_std_path_buf(), &mut present)?;
         }
     }
-    let orphans: Vec<_> = present.difference(&reached).map(|path| format!("{} is reached by no `mod`", shown(root, path))).collect();
+    let orphans: Vec<_> =
+        present.difference(&reached).map(|path| format!("{} is reached by no `mod`", shown(root, path))).collect();
     let mut wrong = orphans;
     for path in &present {
         let lines = fs::read_to_string(path)?.lines().count();

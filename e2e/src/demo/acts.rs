@@ -38,8 +38,16 @@ macro_rules! act {
 /// The first act shows Kubernetes alone; all after the second build on the installation.
 const ACTS: [Act; 12] = [
     act!("source-ip", "Cluster hides the client, Local keeps it, a node without Pods does not answer", source_ip::play),
-    act!("install", "Portreeve from its own chart and image: operator, webhook, an agent on every node", install::install),
-    act!("reject", "a ClusterIP Service with externalTrafficPolicy is turned away with a sentence that helps", reject::play),
+    act!(
+        "install",
+        "Portreeve from its own chart and image: operator, webhook, an agent on every node",
+        install::install
+    ),
+    act!(
+        "reject",
+        "a ClusterIP Service with externalTrafficPolicy is turned away with a sentence that helps",
+        reject::play
+    ),
     act!("hole", "the one hole left open, ClusterIP with externalIPs: a warning, refused under Enforce", hole::play),
     act!("legacy", "an OnlyLocal annotation, dead since 1.8, is noticed", legacy::play),
     act!("migrate", "six legacy Services: planned, approved, migrated, rolled back", migrate::play),

@@ -71,7 +71,10 @@ pub(crate) async fn node_port(stage: &Stage, namespace: &str, service: &str) -> 
 /// The load balancer's first address, once it has one.
 pub(crate) async fn vip(stage: &Stage, namespace: &str, service: &str) -> Result<IpAddr> {
     let (address, _) = until("the load balancer's address", Duration::from_secs(20), || async {
-        let text = stage.kubectl.jsonpath(&["-n", namespace, "service", service], "{.status.loadBalancer.ingress[0].ip}").await?;
+        let text = stage
+            .kubectl
+            .jsonpath(&["-n", namespace, "service", service], "{.status.loadBalancer.ingress[0].ip}")
+            .await?;
         text.parse::<IpAddr>().with_context(|| format!("status.loadBalancer has '{text}'"))
     })
     .await?;
@@ -93,9 +96,19 @@ pub(crate) async fn seen_address(stage: &Stage, url: &str) -> Result<IpAddr> {
 }
 
 /// Ready Pods of `app` by node.
-pub(crate) async fn placement(stage: &Stage, namespace: &str, app: &str) -> Result<std::collections::BTreeMap<String, u32>> {
+pub(crate) async fn placement(
+    stage: &Stage,
+    namespace: &str,
+    app: &str,
+) -> Result<std::collections::BTreeMap<String, u32>> {
     let selector = format!("app={app}");
-    let nodes = stage.kubectl.jsonpath(&["-n", namespace, "pods", "-l", &selector, "--field-selector=status.phase=Running"], "{.items[*].spec.nodeName}").await?;
+    let nodes = stage
+        .kubectl
+        .jsonpath(
+            &["-n", namespace, "pods", "-l", &selector, "--field-selector=status.phase=Running"],
+            "{.items[*].spec.nodeName}",
+        )
+        .await?;
     let mut by_node = std::collections::BTreeMap::new();
     for node in nodes.split_whitespace() {
         *by_node.entry(node.to_owned()).or_insert(0) += 1;

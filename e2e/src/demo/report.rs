@@ -7,6 +7,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+const FILE: &str = "report.json";
+
 /// The whole play.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -51,9 +53,19 @@ impl Measured {
     }
 }
 
+/// Whether the report in `dir` says that every act passed.
+pub fn passed(dir: &Path) -> Result<bool> {
+    let path = dir.join(FILE);
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let report: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    report["passed"].as_bool().with_context(|| format!("{}: no member `passed`", path.display()))
+}
+
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) if text.contains('\n') => format!("\n          {}", text.trim_end().replace('\n', "\n          ")),
+        Value::String(text) if text.contains('\n') => {
+            format!("\n          {}", text.trim_end().replace('\n', "\n          "))
+        }
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }
@@ -63,7 +75,7 @@ impl Report {
     /// Writes `report.json` into `dir`.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
-        let path = dir.join("report.json");
+        let path = dir.join(FILE);
         std::fs::write(&path, serde_json::to_vec_pretty(self)?).with_context(|| path.display().to_string())
     }
 
@@ -81,7 +93,7 @@ impl Report {
         text.push_str(&format!(
             "\ndemo: {passed} passed, {} failed; report in {}",
             self.acts.len() - passed,
-            dir.join("report.json").display()
+            dir.join(FILE).display()
         ));
         text
     }

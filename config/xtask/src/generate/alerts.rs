@@ -41,7 +41,7 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveEvaluationErrors",
-        expr: "sum(rate(portreeve_admission_errors_total[10m])) > 0",
+        expr: "sum(rate(portreeve_admission_rule_errors_total[10m])) > 0 or sum(portreeve_rule_errors) > 0",
         hold: "10m",
         severity: "warning",
         summary: "A rule or policy cannot be evaluated; writes it would deny are denied.",
@@ -49,15 +49,15 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveCertificateExpiring",
-        expr: "min by (kind) (portreeve_certificate_expiry_seconds) < 7 * 86400",
+        expr: "min(portreeve_certificate_expiry_seconds) - time() < 7 * 86400",
         hold: "1h",
         severity: "critical",
-        summary: "The webhook's {{ $labels.kind }} certificate expires within a week and was not renewed.",
+        summary: "The webhook's certificate expires within a week and was not renewed.",
         next: "kubectl -n portreeve-system logs deploy/portreeve-operator | grep certificate",
     },
     Alert {
         name: "PortreeveServicesImbalanced",
-        expr: "sum(portreeve_services{state=\"imbalanced\"}) > 0",
+        expr: "max(portreeve_services{state=\"unbalanced\"}) > 0",
         hold: "30m",
         severity: "info",
         summary: "{{ $value }} Services load their Pods more unevenly than their policy allows.",

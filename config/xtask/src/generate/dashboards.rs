@@ -18,16 +18,13 @@ const PANELS: &[Panel] = &[
         title: "Services by balance",
         unit: "short",
         description: "Services with externalTrafficPolicy Local, by what Portreeve says of their load.",
-        lines: &[("sum by (state) (portreeve_services)", "{{state}}")],
+        lines: &[("max by (state) (portreeve_services)", "{{state}}")],
     },
     Panel {
-        title: "Predicted imbalance (hottest Pod over mean)",
+        title: "Highest predicted imbalance (hottest Pod over mean)",
         unit: "short",
-        description: "Quantiles of the ratio over all Services; 1 is even.",
-        lines: &[
-            ("histogram_quantile(0.5, sum by (le) (portreeve_service_imbalance_ratio_bucket))", "median"),
-            ("histogram_quantile(0.99, sum by (le) (portreeve_service_imbalance_ratio_bucket))", "p99"),
-        ],
+        description: "The worst Service; 1 is even. `kubectl get servicetraffics -A` names it.",
+        lines: &[("max(portreeve_imbalance_ratio_max_permille) / 1000", "worst Service")],
     },
     Panel {
         title: "Findings at admission",
@@ -39,7 +36,7 @@ const PANELS: &[Panel] = &[
         title: "Standing violations",
         unit: "short",
         description: "Findings on stored Services, by rule and action.",
-        lines: &[("sum by (rule, action) (portreeve_policy_violations)", "{{rule}} {{action}}")],
+        lines: &[("max by (rule, action) (portreeve_policy_violations)", "{{rule}} {{action}}")],
     },
     Panel {
         title: "Admission latency",
@@ -60,13 +57,19 @@ const PANELS: &[Panel] = &[
         title: "Admission requests",
         unit: "ops",
         description: "Requests per second, by webhook and HTTP code.",
-        lines: &[("sum by (webhook, code) (rate(controller_runtime_webhook_requests_total[5m]))", "{{webhook}} {{code}}")],
+        lines: &[(
+            "sum by (webhook, code) (rate(controller_runtime_webhook_requests_total[5m]))",
+            "{{webhook}} {{code}}",
+        )],
     },
     Panel {
         title: "Reconciles",
         unit: "ops",
         description: "Reconciles per second, by controller and result.",
-        lines: &[("sum by (controller, result) (rate(controller_runtime_reconcile_total[5m]))", "{{controller}} {{result}}")],
+        lines: &[(
+            "sum by (controller, result) (rate(controller_runtime_reconcile_total[5m]))",
+            "{{controller}} {{result}}",
+        )],
     },
     Panel {
         title: "Reconcile time (p99)",
@@ -87,7 +90,7 @@ const PANELS: &[Panel] = &[
         title: "Certificate life left",
         unit: "s",
         description: "Seconds until the webhook's certificates expire; they are renewed after two thirds of their life.",
-        lines: &[("min by (kind) (portreeve_certificate_expiry_seconds)", "{{kind}}")],
+        lines: &[("min by (pod) (portreeve_certificate_expiry_seconds) - time()", "{{pod}}")],
     },
 ];
 
@@ -99,7 +102,10 @@ pub(super) fn add(files: &mut Files) -> Result<()> {
         "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus", "label": "Data source"}]},
         "panels": panels,
     });
-    files.insert("config/dashboards/portreeve.json".to_owned(), format!("{}\n", serde_json::to_string_pretty(&dashboard)?));
+    files.insert(
+        "config/dashboards/portreeve.json".to_owned(),
+        format!("{}\n", serde_json::to_string_pretty(&dashboard)?),
+    );
     Ok(())
 }
 

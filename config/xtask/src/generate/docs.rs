@@ -29,8 +29,8 @@ fn rules() -> String {
             doc.finds,
             doc.why,
             doc.fix,
-            doc.bad.trim(),
-            doc.good.trim(),
+            doc.example.bad.trim(),
+            doc.example.good.trim(),
         );
         if !doc.sources.is_empty() {
             let _ = writeln!(page, "\nSources: {}.", doc.sources.join("; "));

@@ -1,8 +1,8 @@
 //! The installation: RBAC by component, one plain YAML, and the templates of the Helm chart.
 
+use super::Files;
 use super::objects::{access, agent, namespace, operator, uninstall_hook, user_roles, webhook};
 use super::render::{helm, plain};
-use super::Files;
 use anyhow::Result;
 use portreeve_crds::names;
 
@@ -12,11 +12,21 @@ pub(super) fn add(files: &mut Files) -> Result<()> {
     let rbac = [
         (
             "operator",
-            access(names::OPERATOR, "operator", portreeve_operator::rbac::cluster_rules(), portreeve_operator::rbac::namespace_rules()),
+            access(
+                names::OPERATOR,
+                "operator",
+                portreeve_operator::rbac::cluster_rules(),
+                portreeve_operator::rbac::namespace_rules(),
+            ),
         ),
         (
             "webhook",
-            access(names::WEBHOOK, "webhook", portreeve_webhook::rbac::cluster_rules(), portreeve_webhook::rbac::namespace_rules()),
+            access(
+                names::WEBHOOK,
+                "webhook",
+                portreeve_webhook::rbac::cluster_rules(),
+                portreeve_webhook::rbac::namespace_rules(),
+            ),
         ),
         ("agent", access(names::AGENT, "agent", portreeve_agent::rbac::cluster_rules(), Vec::new())),
         ("users", user_roles()),

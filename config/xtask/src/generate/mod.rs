@@ -20,7 +20,8 @@ use std::path::Path;
 type Files = BTreeMap<String, String>;
 
 /// Folders in which every file is generated: one that no generator writes any more is stale.
-const OWNED: &[&str] = &["crds/manifests", "config/rbac", "config/dashboards", "config/alerts", "config/helm/portreeve/crds"];
+const OWNED: &[&str] =
+    &["crds/manifests", "config/rbac", "config/dashboards", "config/alerts", "config/helm/portreeve/crds"];
 
 /// Writes every generated file under `root`, or with `check` compares and changes nothing.
 pub(crate) fn run(root: &Path, check: bool) -> Result<()> {

@@ -86,7 +86,12 @@ pub(super) fn user_roles() -> Vec<Value> {
             &["trafficpolicies", "servicetraffics", "trafficmigrationitems"],
             &["get", "list", "watch"],
         ),
-        role("portreeve-edit", &["edit", "admin"], &["trafficpolicies"], &["create", "update", "patch", "delete", "deletecollection"]),
+        role(
+            "portreeve-edit",
+            &["edit", "admin"],
+            &["trafficpolicies"],
+            &["create", "update", "patch", "delete", "deletecollection"],
+        ),
     ]
 }
 
@@ -108,8 +113,10 @@ fn environment() -> Value {
 }
 
 fn probes(container: &mut Value, port: u16) {
-    container["livenessProbe"] = json!({"httpGet": {"path": "/livez", "port": port}, "periodSeconds": 10, "failureThreshold": 3});
-    container["readinessProbe"] = json!({"httpGet": {"path": "/readyz", "port": port}, "periodSeconds": 2, "failureThreshold": 2});
+    container["livenessProbe"] =
+        json!({"httpGet": {"path": "/livez", "port": port}, "periodSeconds": 10, "failureThreshold": 3});
+    container["readinessProbe"] =
+        json!({"httpGet": {"path": "/readyz", "port": port}, "periodSeconds": 2, "failureThreshold": 2});
 }
 
 /// One Deployment of `replicas` Pods that keep apart from each other.
@@ -187,6 +194,7 @@ pub(super) fn webhook() -> Vec<Value> {
 pub(super) fn agent() -> Vec<Value> {
     let mut container = json!({
         "name": "agent", "image": "__IMAGE__", "imagePullPolicy": "__PULL_POLICY__", "command": ["/portreeve-agent"],
+        "args": [format!("--admin-address=[::]:{AGENT_ADMIN_PORT}")],
         "env": environment(),
         "ports": [{"name": "metrics", "containerPort": AGENT_ADMIN_PORT, "hostPort": AGENT_ADMIN_PORT}],
         "resources": "__AGENT_RESOURCES__",
@@ -226,7 +234,8 @@ pub(super) fn agent() -> Vec<Value> {
 /// Runs before Helm removes anything: webhook configurations go first, so that no write waits for a webhook that is gone.
 pub(super) fn uninstall_hook() -> Value {
     let mut metadata = metadata("portreeve-uninstall", "uninstall");
-    metadata["annotations"] = json!({"helm.sh/hook": "pre-delete", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"});
+    metadata["annotations"] =
+        json!({"helm.sh/hook": "pre-delete", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"});
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
         "spec": {"backoffLimit": 2, "activeDeadlineSeconds": 60, "template": {

@@ -16,13 +16,19 @@ const POLICY: &str = "apiVersion: portreeve.io/v1alpha1\nkind: ClusterTrafficPol
 
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     namespace(stage, NAMESPACE).await?;
-    let hole = |name: &str| service(NAMESPACE, name, "ClusterIP", "externalIPs: [198.51.100.7]\n  externalTrafficPolicy: Local");
+    let hole = |name: &str| {
+        service(NAMESPACE, name, "ClusterIP", "externalIPs: [198.51.100.7]\n  externalTrafficPolicy: Local")
+    };
     let said = stage.kubectl.apply(&hole("warned")).await?.ok()?;
     measured.note("warning", said.stderr.clone());
     said.says(&["Warning: ", "ETP003"])?;
 
     stage.kubectl.apply(POLICY).await?.ok()?;
-    stage.kubectl.run(&["wait", "--for=condition=Ready", "clustertrafficpolicy/demo-hole", "--timeout=20s"]).await?.ok()?;
+    stage
+        .kubectl
+        .run(&["wait", "--for=condition=Ready", "clustertrafficpolicy/demo-hole", "--timeout=20s"])
+        .await?
+        .ok()?;
     // Ready says that the operator took it up; each webhook replica follows its own watch.
     let (refused, took) = until("the refusal", Duration::from_secs(10), || async {
         let said = stage.kubectl.run_with(&["apply", "--dry-run=server", "-f", "-"], &hole("refused")).await?;

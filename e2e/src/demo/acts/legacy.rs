@@ -11,7 +11,13 @@ const NAMESPACE: &str = "demo-legacy";
 
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     namespace(stage, NAMESPACE).await?;
-    let old = annotated(NAMESPACE, "old", "NodePort", "sessionAffinity: None", &[(legacy::EXTERNAL_TRAFFIC_BETA, "OnlyLocal")]);
+    let old = annotated(
+        NAMESPACE,
+        "old",
+        "NodePort",
+        "sessionAffinity: None",
+        &[(legacy::EXTERNAL_TRAFFIC_BETA, "OnlyLocal")],
+    );
     let said = stage.kubectl.apply(&old).await?.ok()?;
     measured.note("warning", said.stderr.clone());
     said.says(&["Warning: ", "ETP001", "ETP002"])?;

@@ -17,7 +17,7 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     let ready: Vec<String> = found
         .iter()
         .filter(|node| node.status.as_ref().is_some_and(|status| is_true(&status.conditions, READY)))
-        .map(ResourceExt::name_any)
+        .map(|node| node.name_any())
         .collect();
     measured.note("ready", ready.join(" "));
     let wanted: Vec<&str> = stage.cluster.nodes().iter().map(crate::node::Node::name).collect();
@@ -25,7 +25,11 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     for node in &found {
         let status = node.status.clone().unwrap_or_default();
         ensure!(!status.uplinks.is_empty(), "{} reports no uplink", node.name_any());
-        ensure!(status.kernel.is_some_and(|kernel| !kernel.features.is_empty()), "{} reports no kernel feature", node.name_any());
+        ensure!(
+            status.kernel.is_some_and(|kernel| !kernel.features.is_empty()),
+            "{} reports no kernel feature",
+            node.name_any()
+        );
         ensure!(status.backend.is_some(), "{} reports no backend", node.name_any());
     }
     Ok(())

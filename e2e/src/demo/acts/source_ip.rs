@@ -14,7 +14,8 @@ const NAMESPACE: &str = "demo-source-ip";
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     namespace(stage, NAMESPACE).await?;
     // Both Services select app=web; no Pod may run on n3.
-    let backend = Backend { namespace: NAMESPACE, name: "web", app: "web", replicas: 2, nodes: &["n1", "n2"], pod_spec: "" };
+    let backend =
+        Backend { namespace: NAMESPACE, name: "web", app: "web", replicas: 2, nodes: &["n1", "n2"], pod_spec: "" };
     backend.deploy(stage).await?;
     let spread = super::super::backend::placement(stage, NAMESPACE, "web").await?;
     ensure!(!spread.contains_key("n3"), "a Pod runs on n3: {spread:?}");
@@ -22,7 +23,8 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     stage.kubectl.apply(&service(NAMESPACE, "web", "NodePort", "externalTrafficPolicy: Cluster")).await?.ok()?;
     let port = node_port(stage, NAMESPACE, "web").await?;
     let client = &stage.cluster.clients()[0];
-    let url = |node: &str| -> Result<String> { Ok(format!("http://{}:{port}/clientip", stage.cluster.node(node)?.ip())) };
+    let url =
+        |node: &str| -> Result<String> { Ok(format!("http://{}:{port}/clientip", stage.cluster.node(node)?.ip())) };
 
     let through_cluster = seen_address(stage, &url("n3")?).await?;
     measured.note("client", client.ip().to_string());
@@ -40,7 +42,10 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     .await?;
     measured.note("local_seen_by_pod", through_local.to_string());
     let silent = client.http_get(&url("n3")?, Duration::from_secs(2)).await?;
-    measured.note("node_without_pods", silent.error.as_ref().map_or_else(|| format!("{:?}", silent.status), |error| format!("{error:?}")));
+    measured.note(
+        "node_without_pods",
+        silent.error.as_ref().map_or_else(|| format!("{:?}", silent.status), |error| format!("{error:?}")),
+    );
     ensure!(!silent.is_ok() && silent.status.is_none(), "a node without Pods should not answer, but did");
     Ok(())
 }

@@ -12,13 +12,23 @@ use super::service;
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     scale(stage, 0).await?;
     until("the last webhook Pod to go", Duration::from_secs(60), || async {
-        let pods = stage.kubectl.jsonpath(&["-n", names::NAMESPACE, "pods", "-l", "app.kubernetes.io/component=webhook"], "{.items[*].metadata.name}").await?;
+        let pods = stage
+            .kubectl
+            .jsonpath(
+                &["-n", names::NAMESPACE, "pods", "-l", "app.kubernetes.io/component=webhook"],
+                "{.items[*].metadata.name}",
+            )
+            .await?;
         ensure!(pods.is_empty(), "still there: {pods}");
         Ok(())
     })
     .await?;
     let began = Instant::now();
-    let said = stage.kubectl.apply(&service("default", "unwatched", "NodePort", "externalTrafficPolicy: Local")).await?.ok()?;
+    let said = stage
+        .kubectl
+        .apply(&service("default", "unwatched", "NodePort", "externalTrafficPolicy: Local"))
+        .await?
+        .ok()?;
     measured.note("write_without_webhook", said.stdout.trim());
     measured.note("seconds_for_the_write", began.elapsed().as_secs_f64());
     let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"unwatched","namespace":"default"},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"portreeve.io/testbed/pause:1"}]}}"#;
