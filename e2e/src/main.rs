@@ -13,14 +13,7 @@ use portreeve_e2e::{
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-mod command {
-    //! One module per command.
-    pub(crate) mod api;
-    pub(crate) mod cluster;
-    pub(crate) mod demo;
-    pub(crate) mod image;
-    pub(crate) use super::{Interrupts, run_for_user};
-}
+mod command;
 use command::{api, cluster, demo, image};
 
 /// A real Kubernetes for Portreeve's tests, from nothing but Go modules and Debian packages.
