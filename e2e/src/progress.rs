@@ -1,5 +1,6 @@
 //! What a person sees while the testbed works: one line per step with its time, and a counter for long ones.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,6 +38,10 @@ impl Progress {
             }
         };
         bar.set_message(name.clone());
+        // A log has no spinner; without this line it would be silent for as long as the step takes.
+        if !std::io::stderr().is_terminal() {
+            self.say(&format!("     …    {name}"));
+        }
         Step { name, progress: self, began: Instant::now(), bar }
     }
 }

@@ -12,7 +12,7 @@ pub struct Args {
     #[arg(long, env = "NODE_NAME")]
     pub node_name: String,
     /// Address of /metrics, /livez, /readyz and /healthz. The agent shares the node's network, so the port is its own.
-    #[arg(long = "admin", env = "PORTREEVE_ADMIN_ADDRESS", default_value = "[::]:9810")]
+    #[arg(long, env = "PORTREEVE_ADMIN_ADDRESS", default_value = "[::]:9810")]
     pub admin_address: SocketAddr,
     /// Logging.
     #[command(flatten)]
