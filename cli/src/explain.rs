@@ -20,7 +20,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
             for id in rules {
                 overview.add_row([id.as_str(), default_action(id).as_str(), rule_docs(id).title]);
             }
-            print_table(&overview);
+            print_table(overview);
         }
     }
     Ok(Exit::Clean)

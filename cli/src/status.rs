@@ -98,7 +98,7 @@ fn people(overview: &Overview) {
         let note = if *wanted == 0 { " (not installed)" } else { "" };
         parts.add_row([(*name).to_owned(), format!("{ready}/{wanted}{note}")]);
     }
-    print_table(&parts);
+    print_table(parts);
 
     let mut policies = table(["POLICY", "MODE", "SERVICES", "VIOLATIONS", "READY"]);
     let numbers = |status: Option<&portreeve_crds::policy::PolicyStatus>| {
@@ -121,7 +121,7 @@ fn people(overview: &Overview) {
         let name = format!("tp/{}/{}", found.namespace().unwrap_or_default(), found.name_any());
         policies.add_row([name, format!("{:?}", found.spec.enforcement.mode), services, violations, ready]);
     }
-    section("policies", overview.cluster_policies.len() + overview.policies.len(), &policies);
+    section("policies", overview.cluster_policies.len() + overview.policies.len(), policies);
 
     let mut services = table(["SERVICE", "PODS", "NODES", "LOAD OF THE HOTTEST POD", "BALANCED"]);
     for found in overview.services.iter().take(SHOWN) {
@@ -135,7 +135,7 @@ fn people(overview: &Overview) {
             is_true(&status.conditions, BALANCED).to_string(),
         ]);
     }
-    section("Services with externalTrafficPolicy Local", overview.services.len(), &services);
+    section("Services with externalTrafficPolicy Local", overview.services.len(), services);
     if overview.services.len() > SHOWN {
         println!("… and {} less imbalanced ones: kubectl get servicetraffics -A", overview.services.len() - SHOWN);
     }
@@ -152,7 +152,7 @@ fn people(overview: &Overview) {
             is_true(&status.conditions, READY).to_string(),
         ]);
     }
-    section("nodes", overview.nodes.len(), &nodes);
+    section("nodes", overview.nodes.len(), nodes);
 
     let mut migrations = table(["MIGRATION", "PHASE", "DONE", "FAILED"]);
     for (name, status) in &overview.migrations {
@@ -161,10 +161,10 @@ fn people(overview: &Overview) {
         let phase = status.phase.map_or_else(|| "?".to_owned(), |phase| format!("{phase:?}"));
         migrations.add_row([name.clone(), phase, counts.done.to_string(), counts.failed.to_string()]);
     }
-    section("migrations", overview.migrations.len(), &migrations);
+    section("migrations", overview.migrations.len(), migrations);
 }
 
-fn section(what: &str, number: usize, rows: &comfy_table::Table) {
+fn section(what: &str, number: usize, rows: comfy_table::Table) {
     println!();
     if number == 0 {
         println!("No {what}.");

@@ -12,7 +12,10 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// Prints `table` without the trailing blanks that column padding leaves.
-pub(crate) fn print_table(table: &Table) {
+pub(crate) fn print_table(mut table: Table) {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for line in table.to_string().lines() {
         println!("{}", line.trim_end());
     }

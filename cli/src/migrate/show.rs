@@ -33,7 +33,7 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
         println!("No Service carries a legacy external-traffic annotation: nothing to migrate.");
         return;
     }
-    let mut overview = table(["SERVICE", "DECISION", "STATE", "NOW", "WHY"]);
+    let mut overview = table(["SERVICE", "DECISION", "STATE", "BEFORE", "WHY"]);
     for item in items {
         let state =
             item.status.as_ref().and_then(|status| status.state).map_or_else(String::new, |state| format!("{state:?}"));
@@ -41,11 +41,11 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
             format!("{}/{}", item.metadata.namespace.as_deref().unwrap_or_default(), item.spec.service.name),
             format!("{:?}", item.spec.decision),
             state,
-            now(&item.spec.before),
+            before(&item.spec.before),
             clean(&item.spec.reason),
         ]);
     }
-    print_table(&overview);
+    print_table(overview);
     for item in items {
         let place = format!("{}/{}", item.metadata.namespace.as_deref().unwrap_or_default(), item.spec.service.name);
         let trouble = item.status.as_ref().filter(|status| {
@@ -54,7 +54,8 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
                 Some(ItemState::Failed | ItemState::Blocked | ItemState::Proposed | ItemState::Invalid)
             )
         });
-        if let Some(message) = trouble.and_then(|status| status.message.as_deref()) {
+        let message = trouble.and_then(|status| status.message.as_deref());
+        if let Some(message) = message.filter(|message| *message != item.spec.reason) {
             println!("  {place}: {}", clean(message));
         }
         for note in &item.spec.notes {
@@ -64,7 +65,7 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
     println!("\n{}", next_step(migration, items, name));
 }
 
-fn now(before: &ServiceState) -> String {
+fn before(before: &ServiceState) -> String {
     let kind = before.type_.as_deref().unwrap_or("?");
     before.external_traffic_policy.as_deref().map_or_else(|| kind.to_owned(), |policy| format!("{kind}, {policy}"))
 }

@@ -28,7 +28,7 @@ pub(super) async fn install(stage: &Stage, measured: &mut Measured) -> Result<()
         .await?
         .ok()?;
     answering(stage).await?;
-    measured.note("seconds_to_answer", (began.elapsed().as_secs_f64() * 10.0).round() / 10.0);
+    measured.time("seconds_to_answer", began.elapsed());
     let pods = stage.kubectl.run(&["-n", names::NAMESPACE, "get", "pods", "-o", "wide"]).await?.ok()?;
     measured.note("pods", pods.stdout);
     Ok(())

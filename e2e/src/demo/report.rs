@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -46,6 +47,11 @@ impl Measured {
         let value = value.into();
         super::say(&format!("        {name}: {}", shown(&value)));
         self.0.insert(name.to_owned(), value);
+    }
+
+    /// Records a length of time, in seconds to the millisecond.
+    pub(crate) fn time(&mut self, name: &str, took: Duration) {
+        self.note(name, (took.as_secs_f64() * 1000.0).round() / 1000.0);
     }
 
     pub(super) fn take(self) -> BTreeMap<String, Value> {

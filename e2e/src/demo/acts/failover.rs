@@ -12,8 +12,9 @@ use super::service;
 
 const NAMESPACE: &str = "demo-failover";
 /// A lease of 15 s counted from the last renewal that the other saw, and a look every 2 s.
-const KILLED_WITHIN: f64 = 17.0;
-const RELEASED_WITHIN: f64 = 1.0;
+const KILLED_WITHIN: Duration = Duration::from_secs(17);
+/// The hand-over itself takes milliseconds; kubectl, kubelet and containerd deliver the signal.
+const RELEASED_WITHIN: Duration = Duration::from_secs(5);
 
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     namespace(stage, NAMESPACE).await?;
@@ -22,19 +23,19 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     kill(stage, &first).await?;
     let began = Instant::now();
     let second = another(stage, &first).await?;
-    let took = began.elapsed().as_secs_f64();
+    let took = began.elapsed();
     measured.note("after_the_kill_leads", second.as_str());
-    measured.note("seconds_after_kill", round(took));
-    ensure!(took <= KILLED_WITHIN, "took {took:.1} s");
+    measured.time("seconds_after_kill", took);
+    ensure!(took <= KILLED_WITHIN, "took {took:?}");
     acts(stage, "after-kill", measured).await?;
 
     stage.cluster.await_deployment(names::NAMESPACE, names::OPERATOR).await?;
     let began = Instant::now();
     stage.kubectl.run(&["-n", names::NAMESPACE, "delete", "pod", pod_of(&second), "--wait=false"]).await?.ok()?;
     another(stage, &second).await?;
-    let took = began.elapsed().as_secs_f64();
-    measured.note("seconds_after_delete_with_kubectl_and_kubelet", round(took));
-    ensure!(took <= RELEASED_WITHIN + 4.0, "took {took:.1} s");
+    let took = began.elapsed();
+    measured.time("seconds_after_delete_with_kubectl_and_kubelet", took);
+    ensure!(took <= RELEASED_WITHIN, "took {took:?}");
     acts(stage, "after-delete", measured).await?;
     stage.cluster.await_deployment(names::NAMESPACE, names::OPERATOR).await?;
     stage.kubectl.run(&["delete", "namespace", NAMESPACE, "--wait=false"]).await?.ok()?;
@@ -95,10 +96,6 @@ async fn acts(stage: &Stage, name: &str, measured: &mut Measured) -> Result<()> 
     })
     .await
     .context("the new leader does not act")?;
-    measured.note(&format!("seconds_to_report_{}", name.replace('-', "_")), round(took.as_secs_f64()));
+    measured.time(&format!("seconds_to_report_{}", name.replace('-', "_")), took);
     Ok(())
-}
-
-fn round(seconds: f64) -> f64 {
-    (seconds * 10.0).round() / 10.0
 }

@@ -36,7 +36,7 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
         Ok(said)
     })
     .await?;
-    measured.note("seconds_until_enforced", took.as_secs_f64());
+    measured.time("seconds_until_enforced", took);
     measured.note("refusal", refused.stderr.clone());
     refused.says(&["[ETP003 policy=ctp/demo-hole]", "Fix:"])?;
     let untouched = stage.kubectl.run(&["-n", NAMESPACE, "label", "service", "warned", "touched=yes"]).await?.ok()?;

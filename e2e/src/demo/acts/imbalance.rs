@@ -16,6 +16,9 @@ const CONCURRENCY: usize = 8;
 /// Permille. The forwarder chooses nodes in turn, kube-proxy Pods at random: four standard deviations of a fair coin
 /// thrown 600 times are 41 ‰ of all requests.
 const TOLERANCE: i64 = 45;
+/// A limit, so that there is something to be within and counts to suggest.
+const POLICY: &str = "apiVersion: portreeve.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: even, namespace: demo-imbalance}\nspec:\n  \
+    imbalance: {maxRatioPermille: 1200}\n";
 const LINE: &str = "externalTrafficPolicy: Local\n  loadBalancerClass: testbed.portreeve.io/forwarder";
 
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
@@ -23,6 +26,7 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     for (name, replicas, nodes) in [("one", 1, ["n1"]), ("two", 2, ["n2"])] {
         Backend { namespace: NAMESPACE, name, app: "web", replicas, nodes: &nodes, pod_spec: "" }.deploy(stage).await?;
     }
+    stage.kubectl.apply(POLICY).await?.ok()?;
     stage.kubectl.apply(&service(NAMESPACE, "web", "LoadBalancer", LINE)).await?.ok()?;
     let address = vip(stage, NAMESPACE, "web").await?;
     let (predicted, _) = until("the prediction", Duration::from_secs(20), || async {

@@ -1,9 +1,10 @@
 //! Three Pods that the scheduler puts on one node; then, with injection, one on each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use portreeve_crds::names;
 
 use super::super::backend::{Backend, namespace, placement};
 use super::super::wait::until;
@@ -64,8 +65,9 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     .await?;
     measured.note("after", shown(&after));
     ensure!(after.len() == 3, "with injection each Pod should have a node of its own");
-    let path = "{.items[0].metadata.annotations}";
-    measured.note("the_pod_says", stage.kubectl.jsonpath(&["-n", NAMESPACE, "pods", "-l", "app=web"], path).await?);
+    let told = told(stage).await?;
+    measured.note("the_pods_say", told.iter().cloned().collect::<Vec<_>>().join(" "));
+    ensure!(told.len() == 1, "the Pods name different policies: {told:?}");
     let template = "{.spec.template.spec.affinity}";
     let template = stage.kubectl.jsonpath(&["-n", NAMESPACE, "deployment", APP], template).await?;
     ensure!(template.is_empty(), "the Deployment's template was written to: {template}");
@@ -84,6 +86,15 @@ fn ballast(node: &str) -> String {
 "spec": {{"nodeSelector": {{"kubernetes.io/hostname": "{node}"}}, "terminationGracePeriodSeconds": 0,
 "containers": [{{"name": "c", "image": "{PAUSE}", "resources": {{"requests": {{"cpu": "1200m", "memory": "8Gi"}}}}}}]}}}}"#
     )
+}
+
+/// What the running Pods say of the injection, in an annotation.
+async fn told(stage: &Stage) -> Result<BTreeSet<String>> {
+    let path = format!("{{.items[*].metadata.annotations.{}}}", names::ANNOTATION_INJECTED.replace('.', "\\."));
+    let running = "--field-selector=status.phase=Running";
+    let told = stage.kubectl.jsonpath(&["-n", NAMESPACE, "pods", "-l", "app=web", running], &path).await?;
+    ensure!(!told.is_empty(), "no Pod carries the annotation {}", names::ANNOTATION_INJECTED);
+    Ok(told.split_whitespace().map(str::to_owned).collect())
 }
 
 fn shown(placement: &BTreeMap<String, u32>) -> String {

@@ -30,14 +30,14 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
         .await?
         .ok()?;
     measured.note("write_without_webhook", said.stdout.trim());
-    measured.note("seconds_for_the_write", began.elapsed().as_secs_f64());
+    measured.time("seconds_for_the_write", began.elapsed());
     let pod = r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"unwatched","namespace":"default"},"spec":{"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"portreeve.io/testbed/pause:1"}]}}"#;
     stage.kubectl.apply(pod).await?.ok()?;
     stage.kubectl.run(&["-n", "default", "delete", "service/unwatched", "pod/unwatched"]).await?.ok()?;
     scale(stage, 2).await?;
     stage.cluster.await_deployment(names::NAMESPACE, names::WEBHOOK).await?;
     let back = install::answering(stage).await?;
-    measured.note("seconds_until_it_answers_again", back.as_secs_f64());
+    measured.time("seconds_until_it_answers_again", back);
     Ok(())
 }
 
