@@ -3,19 +3,17 @@
 //! The operator makes an authority and a leaf, renews each at two thirds of its own life, and keeps both webhook
 //! configurations true against foreign edits. Order is what makes a rotation invisible: a new authority is first in the
 //! bundle, then in the configurations, then known to every API server ([`plan::SETTLE`]), and only then signs a leaf.
+//! The configurations belong to the installation's ClusterRole ([`owner`]) and are removed with it.
 //!
 //! dereference → validate → build (with the pure [`plan`]) → apply → status; only `apply` holds a client.
 
 pub(crate) mod apply;
 pub mod build;
 pub(crate) mod dereference;
+pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod status;
 pub(crate) mod validate;
-
-use kube::api::DeleteParams;
-use kube::{Api, Client};
-use portreeve_crds::names;
 
 /// How the API server reaches the webhook, and what its certificate must be good for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,28 +44,6 @@ impl Endpoint {
         ];
         all.extend(extra_names.iter().cloned());
         all
-    }
-}
-
-/// Removes both webhook configurations, so that an API server never calls a webhook that is about to go. Already gone is
-/// success.
-///
-/// # Errors
-/// When the API server refuses or cannot be reached.
-pub async fn uninstall(client: Client) -> Result<(), kube::Error> {
-    use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
-    let params = DeleteParams::default();
-    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client);
-    gone(validating.delete(names::WEBHOOK_CONFIGURATION, &params).await)?;
-    gone(mutating.delete(names::WEBHOOK_CONFIGURATION, &params).await)
-}
-
-fn gone<T>(deleted: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match deleted {
-        Ok(_) => Ok(()),
-        Err(error) if crate::api_error::is_not_found(&error) => Ok(()),
-        Err(error) => Err(error),
     }
 }
 

@@ -3,58 +3,15 @@
 use crate::admission::Endpoint;
 use clap::{Args, Parser};
 use portreeve_crds::names;
-use portreeve_runtime::args::{ClientArgs, CommonArgs, LogArgs};
+use portreeve_runtime::args::CommonArgs;
 use portreeve_runtime::lease::Timing;
 use portreeve_runtime::tls::{CA_LIFE, LEAF_LIFE};
-use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// First word of the command line that removes the webhook configurations and ends.
-const UNINSTALL: &str = "uninstall-webhooks";
-
-/// What the command line asks for.
-#[derive(Clone, Debug)]
-pub enum Program {
-    /// Run the operator.
-    Run(Box<RunArgs>),
-    /// Remove the webhook configurations and end.
-    UninstallWebhooks(UninstallArgs),
-}
-
-impl Program {
-    /// Reads the command line. Two programs, not a subcommand: removing needs no Pod identity, running does.
-    ///
-    /// # Errors
-    /// Those of clap, help and version included.
-    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let args: Vec<OsString> = args.into_iter().collect();
-        match args.get(1).and_then(|word| word.to_str()) {
-            Some(UNINSTALL) => UninstallArgs::try_parse_from(args.into_iter().skip(1)).map(Self::UninstallWebhooks),
-            _ => RunArgs::try_parse_from(args).map(|args| Self::Run(Box::new(args))),
-        }
-    }
-}
-
-/// Removes the webhook configurations, so that nothing calls a webhook that is about to go.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "uninstall-webhooks", version)]
-pub struct UninstallArgs {
-    /// Logging.
-    #[command(flatten)]
-    pub log: LogArgs,
-    /// The API server.
-    #[command(flatten)]
-    pub client: ClientArgs,
-}
-
 /// Watches Services and policies; reports, migrates, and keeps the webhook registered.
 #[derive(Clone, Debug, Parser)]
-#[command(
-    name = "portreeve-operator",
-    version,
-    after_help = "portreeve-operator uninstall-webhooks: removes the webhook configurations and ends"
-)]
+#[command(name = "portreeve-operator", version)]
 pub struct RunArgs {
     /// Logging, admin server, identity, API server.
     #[command(flatten)]
@@ -158,22 +115,14 @@ fn https_url(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Program, https_url, port_range};
-
-    fn parse(line: &str) -> Result<Program, clap::Error> {
-        Program::parse(line.split(' ').map(Into::into))
-    }
-
-    #[test]
-    fn removing_the_webhooks_needs_no_identity() {
-        assert!(matches!(parse("portreeve-operator uninstall-webhooks"), Ok(Program::UninstallWebhooks(_))));
-    }
+    use super::{RunArgs, https_url, port_range};
+    use clap::Parser as _;
 
     #[test]
     fn flags_say_how_the_webhook_is_reached() {
         let line =
             "portreeve-operator --identity a --webhook-url https://127.0.0.1:9443/ --webhook-names 127.0.0.1,host";
-        let Ok(Program::Run(args)) = parse(line) else { panic!("the line is valid") };
+        let Ok(args) = RunArgs::try_parse_from(line.split(' ')) else { panic!("the line is valid") };
         let endpoint = args.webhook.endpoint("here");
         assert_eq!(endpoint.url.as_deref(), Some("https://127.0.0.1:9443"));
         assert_eq!(endpoint.names().last().map(String::as_str), Some("host"));

@@ -8,6 +8,7 @@ mod finish;
 mod lane;
 
 use crate::admission::Endpoint;
+use crate::admission::owner::Owner;
 use crate::index::{Changes, Event, Index};
 use crate::key::Key;
 use crate::metrics::{OperatorMetrics, ServiceCounts};
@@ -82,6 +83,8 @@ pub(crate) struct Engine {
     written: BTreeMap<Key, Duration>,
     /// The bundle that both registrations carry, and since when this process has seen that.
     registered: Option<(Vec<u8>, Duration)>,
+    /// Owner of the registrations, once looked for.
+    owner: Option<Owner>,
     services: Lane<Key>,
     policies: Lane<PolicyRef>,
     migrations: Lane<String>,
@@ -113,6 +116,7 @@ impl Engine {
             tally_at: None,
             written: BTreeMap::new(),
             registered: None,
+            owner: None,
             term: None,
             epoch: 0,
             reports,

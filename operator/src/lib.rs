@@ -29,7 +29,7 @@ mod service_traffic;
 mod watch;
 
 use anyhow::Context as _;
-use args::{Program, RunArgs, UninstallArgs};
+use args::RunArgs;
 use engine::{Engine, Settings};
 use metrics::OperatorMetrics;
 use notice::Notice;
@@ -56,33 +56,17 @@ const NOTICES_WAITING: usize = 1024;
 /// An engine that has not turned for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// Runs what the command line asks for, until it is done or a signal ends it.
-///
-/// # Errors
-/// When the process cannot start; once it runs, failures are retried and reported.
-pub async fn run(program: Program) -> anyhow::Result<()> {
-    match program {
-        Program::UninstallWebhooks(args) => uninstall(args).await,
-        Program::Run(args) => operate(*args).await,
-    }
-}
-
-async fn uninstall(args: UninstallArgs) -> anyhow::Result<()> {
-    telemetry::init(&args.log).context("cannot set up logging")?;
-    let metrics = Metrics::new(VERSION);
-    let client = client::connect(&args.client, "operator", VERSION, metrics.client.clone()).await?;
-    admission::uninstall(client).await.context("cannot remove the webhook configurations")?;
-    tracing::info!("Webhook configurations removed");
-    Ok(())
-}
-
 /// This process's name in the election. The Pod's name alone would not do: a container that starts anew after a crash has
 /// it too, and would take the dead process's lease for its own.
 fn candidate(pod: &str) -> String {
     format!("{pod}_{:08x}", rand::random::<u32>())
 }
 
-async fn operate(args: RunArgs) -> anyhow::Result<()> {
+/// Runs the operator until a signal ends it.
+///
+/// # Errors
+/// When the process cannot start; once it runs, failures are retried and reported.
+pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     let common = &args.common;
     telemetry::init(&common.log).context("cannot set up logging")?;
     let shutdown = Shutdown::on_signals(Plan::default()).context("cannot handle signals")?;

@@ -26,12 +26,15 @@ pub fn cluster_rules() -> Vec<PolicyRule> {
             &["get", "list", "watch", "create", "update", "delete"],
         ),
         rule(GROUP, &["servicetraffics/status", "trafficmigrationitems/status"], &["update"]),
-        // A create cannot be limited to a name; everything else is.
+        // A create cannot be limited to a name; everything else is. `delete` is what the admission plugin
+        // OwnerReferencesPermissionEnforcement asks of whoever sets owners on an object that is there.
         rule(REGISTRATION, CONFIGURATIONS, &["create"]),
         named(
             rule(REGISTRATION, CONFIGURATIONS, &["get", "list", "watch", "update", "delete"]),
             &[names::WEBHOOK_CONFIGURATION],
         ),
+        // admission/owner.rs: the UID of the owner of both configurations.
+        named(rule("rbac.authorization.k8s.io", &["clusterroles"], &["get"]), &[names::OPERATOR]),
         rule("events.k8s.io", &["events"], &["create"]),
     ]
 }
@@ -82,7 +85,7 @@ mod tests {
     #[test]
     fn secrets_and_configurations_are_read_and_changed_by_name_only() {
         for rule in cluster_rules().iter().chain(&namespace_rules()) {
-            let guarded = ["secrets", "leases", "validatingwebhookconfigurations"];
+            let guarded = ["secrets", "leases", "validatingwebhookconfigurations", "clusterroles"];
             if rule.resources.iter().flatten().any(|name| guarded.contains(&name.as_str())) {
                 assert!(rule.verbs == ["create"] || rule.resource_names.is_some(), "{rule:?}");
             }

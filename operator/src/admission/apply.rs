@@ -2,6 +2,7 @@
 
 use super::Endpoint;
 use super::build::Prepared;
+use super::owner::{self, Owner, OwnerError};
 use super::plan::Next;
 use super::validate::ANNOTATION_NAMES;
 use crate::index::{Delta, Event};
@@ -10,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
+use kube::core::ClusterResourceScope;
 use kube::{Api, Client, Resource};
 use portreeve_crds::names;
 use portreeve_runtime::tls::{Authority, TlsError};
@@ -24,6 +26,8 @@ use thiserror::Error;
 pub(crate) enum ApplyError {
     #[error("cannot make a certificate: {0}")]
     Make(#[from] TlsError),
+    #[error("cannot name an owner of the webhook configurations: {0}")]
+    Owner(#[from] OwnerError),
     #[error("cannot write {what}: {source}")]
     Write {
         what: &'static str,
@@ -37,6 +41,7 @@ impl ApplyError {
     pub(crate) const fn cause(&self) -> Option<&kube::Error> {
         match self {
             Self::Make(_) => None,
+            Self::Owner(error) => error.cause(),
             Self::Write { source, .. } => Some(source),
         }
     }
@@ -46,6 +51,10 @@ impl ApplyError {
 pub(crate) enum Applied {
     /// This was written; look again at once.
     Written { what: Written, event: Box<Event> },
+    /// A configuration was written for this owner; look again at once.
+    Registered { owner: Owner, event: Box<Event> },
+    /// This is the owner of the configurations; look again at once.
+    Owner(Owner),
     /// Nothing was left to do.
     Settled { next: Next, ca_expiry: i64, leaf_expiry: i64 },
 }
@@ -56,13 +65,13 @@ pub(crate) enum Written {
     Authority,
     Bundle,
     Leaf,
-    Registration,
 }
 
 pub(crate) async fn apply(
     client: &Client,
     endpoint: &Endpoint,
     prepared: Prepared,
+    owner: Option<&Owner>,
     now: Timestamp,
 ) -> Result<Applied, ApplyError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &endpoint.namespace);
@@ -70,6 +79,7 @@ pub(crate) async fn apply(
         Prepared::Settled { next, ca_expiry, leaf_expiry } => {
             return Ok(Applied::Settled { next, ca_expiry, leaf_expiry });
         }
+        Prepared::FindOwner => return Ok(Applied::Owner(owner::find(client, owner).await?)),
         Prepared::Authority { version } => {
             let authority = Authority::generate("portreeve-webhook-ca", endpoint.ca_life, now)?;
             let data = [(names::KEY_CA_CERT, authority.cert_pem()), (names::KEY_CA_KEY, authority.key_pem())];
@@ -100,19 +110,34 @@ pub(crate) async fn apply(
             (Written::Leaf, Event::TlsSecret(Delta::Applied(written)))
         }
         Prepared::Validating(wanted) => {
-            let api = Api::all(client.clone());
-            let name = names::WEBHOOK_CONFIGURATION;
-            let written = write(&api, name, &*wanted, "the ValidatingWebhookConfiguration").await?;
-            (Written::Registration, Event::Validating(Delta::Applied(written)))
+            let (owner, written) = register(client, *wanted, owner, "the ValidatingWebhookConfiguration").await?;
+            let event = Box::new(Event::Validating(Delta::Applied(written)));
+            return Ok(Applied::Registered { owner, event });
         }
         Prepared::Mutating(wanted) => {
-            let api = Api::all(client.clone());
-            let name = names::WEBHOOK_CONFIGURATION;
-            let written = write(&api, name, &*wanted, "the MutatingWebhookConfiguration").await?;
-            (Written::Registration, Event::Mutating(Delta::Applied(written)))
+            let (owner, written) = register(client, *wanted, owner, "the MutatingWebhookConfiguration").await?;
+            let event = Box::new(Event::Mutating(Delta::Applied(written)));
+            return Ok(Applied::Registered { owner, event });
         }
     };
     Ok(Applied::Written { what, event: Box::new(event) })
+}
+
+/// Writes a configuration for the owner that there is now. It is looked for again each time: a configuration that is
+/// gone may be so because its owner was made anew.
+async fn register<K>(
+    client: &Client,
+    mut wanted: K,
+    known: Option<&Owner>,
+    what: &'static str,
+) -> Result<(Owner, K), ApplyError>
+where
+    K: Resource<Scope = ClusterResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let owner = owner::find(client, known).await?;
+    owner.mark(wanted.meta_mut());
+    let written = write(&Api::all(client.clone()), names::WEBHOOK_CONFIGURATION, &wanted, what).await?;
+    Ok((owner, written))
 }
 
 /// Creates an object without a version, replaces one with: two leaders in a row can never undo each other's keys.

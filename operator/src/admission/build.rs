@@ -1,6 +1,7 @@
 //! Step 3, no client: what is to be written next, and both webhook configurations as they should be.
 
 use super::Endpoint;
+use super::owner::Owner;
 use super::plan::{Next, Step, plan};
 use super::validate::{Ca, Tls, Validated};
 use jiff::Timestamp;
@@ -25,6 +26,8 @@ pub(crate) enum Prepared {
     Bundle { tls: Tls, bundle: String, version: Option<String> },
     /// Make a leaf.
     Leaf { ca: Ca, bundle: String, version: Option<String> },
+    /// Look for the owner of the configurations.
+    FindOwner,
     /// Write this configuration.
     Validating(Box<ValidatingWebhookConfiguration>),
     /// Write this configuration.
@@ -36,6 +39,7 @@ pub(crate) enum Prepared {
 pub(crate) fn build(
     validated: Validated<'_>,
     endpoint: &Endpoint,
+    owner: Option<&Owner>,
     registered_for: Option<Duration>,
     now: Timestamp,
 ) -> Prepared {
@@ -45,12 +49,13 @@ pub(crate) fn build(
         (Step::PublishBundle(bundle), _, Some(tls)) => Prepared::Bundle { tls, bundle, version: tls_version },
         (Step::IssueLeaf(bundle), Some(ca), _) => Prepared::Leaf { ca, bundle, version: tls_version },
         (Step::Register { bundle, next }, Some(ca), Some(tls)) => {
+            let Some(owner) = owner else { return Prepared::FindOwner };
             let wanted = validating_configuration(endpoint, &bundle);
-            if validating.map(|live| &live.webhooks) != Some(&wanted.webhooks) {
+            if !validating.is_some_and(|live| live.webhooks == wanted.webhooks && owner.owns(&live.metadata)) {
                 return Prepared::Validating(Box::new(guarded(wanted, validating.map(|live| &live.metadata))));
             }
             let wanted = mutating_configuration(endpoint, &bundle, injects);
-            if mutating.map(|live| &live.webhooks) != Some(&wanted.webhooks) {
+            if !mutating.is_some_and(|live| live.webhooks == wanted.webhooks && owner.owns(&live.metadata)) {
                 return Prepared::Mutating(Box::new(guarded(wanted, mutating.map(|live| &live.metadata))));
             }
             Prepared::Settled {
@@ -66,12 +71,13 @@ pub(crate) fn build(
     }
 }
 
-/// `wanted` with what guards its write. Labels and annotations that others put there stay.
+/// `wanted` with what guards its write. Labels, annotations and owners that others put there stay.
 fn guarded<K: kube::Resource>(mut wanted: K, live: Option<&ObjectMeta>) -> K {
     if let Some(live) = live {
         let metadata = wanted.meta_mut();
         metadata.resource_version.clone_from(&live.resource_version);
         metadata.annotations.clone_from(&live.annotations);
+        metadata.owner_references.clone_from(&live.owner_references);
         let mut labels = live.labels.clone().unwrap_or_default();
         labels.extend(metadata.labels.take().unwrap_or_default());
         metadata.labels = Some(labels);

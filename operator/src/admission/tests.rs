@@ -1,8 +1,10 @@
 use super::Endpoint;
 use super::build::{Prepared, build, mutating_configuration, validating_configuration};
+use super::owner::Owner;
 use super::plan::{Next, SETTLE, Step, plan};
 use super::validate::{Ca, Tls, Validated};
 use jiff::Timestamp;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use portreeve_runtime::tls::{Authority, issued_by, overlap};
 use std::time::Duration;
 
@@ -104,32 +106,71 @@ fn other_names_ask_for_another_leaf() {
     assert!(matches!(plan(Some(&ca), Some(&served), &names, None, at(0)), Step::IssueLeaf(_)));
 }
 
-#[test]
-fn a_foreign_edit_of_a_registration_is_taken_back_and_a_true_one_left_alone() {
-    let ca = authority(at(0));
-    let tls = leaf(&ca, overlap(&ca.cert_pem, "", at(0)), at(0));
-    let (validating, mutating) =
-        (validating_configuration(&endpoint(), &tls.bundle), mutating_configuration(&endpoint(), &tls.bundle, false));
-    let mut edited = validating.clone();
-    edited.webhooks.as_mut().unwrap()[0].failure_policy = Some("Fail".to_owned());
-    edited.metadata.resource_version = Some("7".to_owned());
-    let prepare = |validating, injects| {
+/// Settled certificates and the registrations that go with them.
+struct Registered {
+    ca: Ca,
+    tls: Tls,
+    validating: ValidatingWebhookConfiguration,
+    mutating: MutatingWebhookConfiguration,
+    injects: bool,
+}
+
+impl Registered {
+    fn new() -> Self {
+        let ca = authority(at(0));
+        let tls = leaf(&ca, overlap(&ca.cert_pem, "", at(0)), at(0));
+        let validating = validating_configuration(&endpoint(), &tls.bundle);
+        let mutating = mutating_configuration(&endpoint(), &tls.bundle, false);
+        Self { ca, tls, validating, mutating, injects: false }
+    }
+
+    fn next(&self, owner: Option<&Owner>) -> Prepared {
         let view = Validated {
-            ca: Some(ca.clone()),
-            tls: Some(tls.clone()),
+            ca: Some(self.ca.clone()),
+            tls: Some(self.tls.clone()),
             ca_version: None,
             tls_version: None,
-            validating: Some(validating),
-            mutating: Some(&mutating),
-            injects,
+            validating: Some(&self.validating),
+            mutating: Some(&self.mutating),
+            injects: self.injects,
         };
-        build(view, &endpoint(), None, at(0))
+        build(view, &endpoint(), owner, None, at(0))
+    }
+}
+
+#[test]
+fn a_foreign_edit_of_a_registration_is_taken_back_and_a_true_one_left_alone() {
+    let mut world = Registered::new();
+    assert!(matches!(world.next(Some(&Owner::Nobody)), Prepared::Settled { .. }));
+    world.injects = true;
+    let Prepared::Mutating(wanted) = world.next(Some(&Owner::Nobody)) else {
+        panic!("Pods are registered once needed")
     };
-    assert!(matches!(prepare(&validating, false), Prepared::Settled { .. }));
-    let Prepared::Validating(mended) = prepare(&edited, false) else { panic!("the edit is taken back") };
-    assert_eq!((&mended.webhooks, mended.metadata.resource_version.as_deref()), (&validating.webhooks, Some("7")));
-    let Prepared::Mutating(wanted) = prepare(&validating, true) else { panic!("Pods are registered once needed") };
     assert_eq!(wanted.webhooks.map(|webhooks| webhooks.len()), Some(2));
+
+    let wanted = world.validating.clone();
+    world.validating.webhooks.as_mut().unwrap()[0].failure_policy = Some("Fail".to_owned());
+    world.validating.metadata.resource_version = Some("7".to_owned());
+    let Prepared::Validating(mended) = world.next(Some(&Owner::Nobody)) else { panic!("the edit is taken back") };
+    assert_eq!((&mended.webhooks, mended.metadata.resource_version.as_deref()), (&wanted.webhooks, Some("7")));
+}
+
+#[test]
+fn registrations_belong_to_the_installation_and_go_with_it() {
+    let mut world = Registered::new();
+    assert!(matches!(world.next(None), Prepared::FindOwner), "the owner is looked for first");
+    let installed = Owner::ClusterRole { uid: "u".to_owned() };
+    assert!(matches!(world.next(Some(&installed)), Prepared::Validating(_)), "a registration without owner is marked");
+    installed.mark(&mut world.validating.metadata);
+    assert!(matches!(world.next(Some(&installed)), Prepared::Mutating(_)));
+    installed.mark(&mut world.mutating.metadata);
+    assert!(matches!(world.next(Some(&installed)), Prepared::Settled { .. }));
+
+    let owners = world.validating.metadata.owner_references.clone().unwrap();
+    assert_eq!((owners[0].kind.as_str(), owners[0].name.as_str()), ("ClusterRole", "portreeve-operator"));
+    assert_eq!(owners[0].block_owner_deletion, None, "it would need rights on the ClusterRole");
+    let anew = Owner::ClusterRole { uid: "w".to_owned() };
+    assert!(matches!(world.next(Some(&anew)), Prepared::Validating(_)), "a role made anew owns them instead");
 }
 
 #[test]

@@ -103,11 +103,12 @@ impl Engine {
         let found = admission::dereference::dereference(&self.index);
         let validated = admission::validate::validate(found); // no client required
         let endpoint = self.settings.endpoint.clone();
-        let prepared = admission::build::build(validated, &endpoint, registered_for, now.wall); // no client required
+        let owner = self.owner.clone();
+        let prepared = admission::build::build(validated, &endpoint, owner.as_ref(), registered_for, now.wall); // no client required
         let client = self.settings.client.clone();
         let certificates = self.settings.metrics.certificate.clone();
         self.spawn(self.admission.label, async move {
-            let applied = admission::apply::apply(&client, &endpoint, prepared, now.wall).await; // client required
+            let applied = admission::apply::apply(&client, &endpoint, prepared, owner.as_ref(), now.wall).await; // client required
             Finished::Admission(applied.map(|applied| admission::status::status(applied, &certificates)))
         });
     }

@@ -78,6 +78,9 @@ impl Engine {
                 let after = match result {
                     Ok(outcome) => {
                         self.tell(outcome.notice);
+                        if outcome.owner.is_some() {
+                            self.owner = outcome.owner;
+                        }
                         self.take_events(outcome.event.into_iter());
                         match outcome.next {
                             None => After::At(now),

@@ -1,7 +1,7 @@
 //! The installation: RBAC by component, one plain YAML, and the templates of the Helm chart.
 
 use super::Files;
-use super::objects::{access, agent, namespace, operator, uninstall_hook, user_roles, webhook};
+use super::objects::{access, agent, namespace, operator, user_roles, webhook};
 use super::render::{helm, plain, yaml};
 use anyhow::Result;
 use portreeve_crds::names;
@@ -41,7 +41,6 @@ pub(super) fn add(files: &mut Files) -> Result<()> {
         files.insert(format!("{TEMPLATES}/{component}.yaml"), helm(&objects)?);
         everything.extend(objects);
     }
-    files.insert(format!("{TEMPLATES}/uninstall.yaml"), helm(&[uninstall_hook()])?);
     files.insert("config/install.yaml".to_owned(), format!("{}---\n{}", custom_resources()?, plain(&everything)?));
     Ok(())
 }

@@ -230,26 +230,3 @@ pub(super) fn agent() -> Vec<Value> {
         },
     })]
 }
-
-/// Runs before Helm removes anything: webhook configurations go first, so that no write waits for a webhook that is gone.
-pub(super) fn uninstall_hook() -> Value {
-    let mut metadata = metadata("portreeve-uninstall", "uninstall");
-    metadata["annotations"] =
-        json!({"helm.sh/hook": "pre-delete", "helm.sh/hook-delete-policy": "before-hook-creation,hook-succeeded"});
-    json!({
-        "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
-        "spec": {"backoffLimit": 2, "activeDeadlineSeconds": 60, "template": {
-            "metadata": {"labels": labels("uninstall")},
-            "spec": {
-                "serviceAccountName": names::OPERATOR,
-                "restartPolicy": "Never",
-                "containers": [{
-                    "name": "uninstall", "image": "__IMAGE__", "imagePullPolicy": "__PULL_POLICY__",
-                    "command": ["/portreeve-operator", "uninstall-webhooks"],
-                    "env": environment(),
-                    "securityContext": container_security(),
-                }],
-            },
-        }},
-    })
-}
