@@ -19,7 +19,6 @@ pub mod migration;
 pub mod policies;
 mod rules;
 pub mod selectors;
-pub mod service_index;
 pub mod spread;
 mod subject;
 #[cfg(test)]
