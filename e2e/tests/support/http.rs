@@ -5,6 +5,7 @@ use ::http::{Method, Request};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use serde_json::Value;
+use std::fmt;
 
 /// Talks to the API server as some user.
 #[derive(Clone)]
@@ -13,11 +14,20 @@ pub(crate) struct Http {
 }
 
 /// One answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) warnings: Vec<String>,
     pub(crate) body: Value,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the object, which would bury the rest.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Answer");
+        shown.field("status", &self.status).field("warnings", &self.warnings);
+        shown.field("message", &self.message()).field("causes", &self.causes()).finish()
+    }
 }
 
 impl Answer {

@@ -22,5 +22,5 @@ pub(crate) async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Resu
 
 /// `Ok` when `is`, else what was seen: for conditions that `eventually` waits for.
 pub(crate) fn holds(is: bool, seen: impl std::fmt::Debug) -> Result<(), String> {
-    if is { Ok(()) } else { Err(format!("{seen:?}")) }
+    if is { Ok(()) } else { Err(format!("{seen:#?}")) }
 }
