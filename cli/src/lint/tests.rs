@@ -25,7 +25,7 @@ fn a_service_without_the_field_is_clean_although_the_api_server_adds_it() {
 #[test]
 fn a_policy_in_the_same_input_decides() {
     let policy = "apiVersion: portreeve.io/v1alpha1\nkind: ClusterTrafficPolicy\nmetadata: {name: quiet}\nspec:\n  enforcement: {mode: Audit}\n  defaults:\n    rules: [{id: ETP016, action: Deny}]\n---\n";
-    assert_eq!(findings(&format!("{policy}{CLUSTER_IP}")), [(RuleId::ETP016, Action::Audit, 15)]);
+    assert_eq!(findings(&format!("{policy}{CLUSTER_IP}")), [(RuleId::ETP016, Action::Audit, 14)]);
 }
 
 #[test]
