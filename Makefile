@@ -39,8 +39,12 @@ test-quick: tools
 	cargo xtask check
 	cargo test --workspace --exclude portreeve-e2e
 
-bench: setup binaries release
-	$(TESTBED) bench
+bench: setup
+	cargo build --release --package portreeve-webhook --package portreeve-operator --bins
+	cargo build --release --package portreeve-webhook --example echo
+	cargo build --release --package portreeve-e2e --bins
+	cargo bench --package portreeve-webhook --bench decision --bench direct
+	target/release/portreeve-testbed bench
 
 gen:
 	cargo xtask gen

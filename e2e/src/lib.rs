@@ -9,6 +9,7 @@
 
 pub mod api_tier;
 pub mod assets;
+pub mod bench;
 pub mod cluster;
 pub mod control_plane;
 pub mod demo;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 mod command;
-use command::{api, cluster, demo, image};
+use command::{api, bench, cluster, demo, image};
 
 /// A real Kubernetes for Portreeve's tests, from nothing but Go modules and Debian packages.
 ///
@@ -40,6 +40,8 @@ enum Command {
     Up(cluster::UpArguments),
     /// Play the main job, act by act, on a cluster of its own (root)
     Demo(demo::Arguments),
+    /// Measure admission, hand-over and the operator at 10,000 Services, beside their peers
+    Bench(bench::Arguments),
     /// End the cluster that `up` or `demo --keep` left in the background
     Down,
     /// Run a command inside a node of the running cluster
@@ -132,6 +134,7 @@ async fn run(command: Command, interrupts: &mut Interrupts) -> Result<ExitCode> 
         Command::Api(arguments) => api::run(arguments, interrupts).await,
         Command::Up(arguments) => cluster::up(arguments, interrupts).await,
         Command::Demo(arguments) => demo::run(&arguments, interrupts).await,
+        Command::Bench(arguments) => bench::run(&arguments, interrupts).await,
         Command::Down => cluster::down().await,
         Command::Exec(arguments) => interrupts.or(cluster::exec(arguments)).await,
         Command::NodeInit { plan } => cluster::node_init(&plan),

@@ -3,11 +3,10 @@
 
 #![allow(clippy::print_stdout, reason = "a bench prints its result")]
 
+mod echo;
 mod world;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::routing::post;
 use jiff::Timestamp;
 use portreeve_runtime::metrics::Metrics;
 use portreeve_runtime::serve::Limits;
@@ -20,7 +19,7 @@ use portreeve_webhook::review::Reviewer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,7 +43,7 @@ async fn main() {
         requests: metrics.webhook.clone(),
         cache,
     }));
-    let echo = Router::new().route("/validate/services", post(echo));
+    let echo = echo::router();
     let authority = Authority::generate("bench", Duration::from_secs(86_400), Timestamp::now()).expect("authority");
     let (mut ours, mut echo) = (connect(ours, &authority).await, connect(echo, &authority).await);
 
@@ -73,21 +72,6 @@ async fn main() {
             "median": {"ours": rounded(ours_p50.0), "peer": rounded(echo_p50.0)},
         }),
     );
-}
-
-/// The least that a webhook can do: read the review and allow it.
-async fn echo(body: Bytes) -> axum::Json<Value> {
-    #[derive(serde::Deserialize)]
-    struct Review {
-        request: Request,
-    }
-    #[derive(serde::Deserialize)]
-    struct Request {
-        uid: String,
-    }
-    let review: Review = serde_json::from_slice(&body).expect("a recorded review");
-    let response = json!({"uid": review.request.uid, "allowed": true});
-    axum::Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
 }
 
 /// Serves `router` and opens one connection to it.

@@ -1,0 +1,76 @@
+//! All results of a run as the table of `config/docs/benchmarks.md`.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Row;
+
+const BEGIN: &str = "<!-- table: written by `make bench` -->";
+const END: &str = "<!-- end of table -->";
+
+/// Writes every `*.json` of `out` between the marks of `page`.
+pub(super) fn write(out: &Path, page: &Path) -> Result<()> {
+    let mut files: Vec<_> = std::fs::read_dir(out)?.collect::<std::io::Result<Vec<_>>>()?;
+    files.sort_by_key(std::fs::DirEntry::file_name);
+    let mut table = String::from(
+        "| what | ours | peer | ratio | unit | spread | rounds | held to |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for file in files {
+        let path = file.path();
+        if path.extension().is_none_or(|end| end != "json") {
+            continue;
+        }
+        let row: Row = serde_json::from_slice(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
+        table.push_str(&line(&row));
+    }
+    let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
+    std::fs::write(page, replaced(&text, &table)?).with_context(|| page.display().to_string())
+}
+
+fn line(row: &Row) -> String {
+    let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
+    let note = if row.note.is_empty() { String::new() } else { format!(" ({})", row.note) };
+    let held = match row.met {
+        Some(true) => format!("{}: met", row.goal),
+        Some(false) => format!("{}: **not met**", row.goal),
+        None => row.goal.clone(),
+    };
+    format!(
+        "| {}{note} | {} | {} | {} | {} | {} | {} | {held} |\n",
+        row.name,
+        row.ours,
+        number(row.peer),
+        number(row.ratio),
+        row.unit,
+        row.spread,
+        row.rounds
+    )
+}
+
+fn replaced(page: &str, table: &str) -> Result<String> {
+    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("the page has no line {BEGIN}"))?;
+    let (_, after) = rest.split_once(END).with_context(|| format!("the page has no line {END}"))?;
+    ensure!(!table.is_empty(), "invariant: a table has a head");
+    Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, line, replaced};
+
+    #[test]
+    fn only_what_lies_between_the_marks_is_replaced() {
+        let page = format!("# Head\n{}\nold\n{}\nTail\n", super::BEGIN, super::END);
+        let now = replaced(&page, "new\n").expect("the marks are there");
+        assert!(
+            now.starts_with("# Head\n") && now.ends_with("\nTail\n") && now.contains("new") && !now.contains("old")
+        );
+    }
+
+    #[test]
+    fn a_goal_that_is_missed_stands_out() {
+        let row = Row::new("id", "weight", "MiB", &[3.0, 1.0, 2.0]).goal("< 1 MiB", false);
+        assert_eq!(line(&row), "| weight | 2 |  |  | MiB | 2 | 3 | < 1 MiB: **not met** |\n");
+    }
+}
