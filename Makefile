@@ -12,7 +12,7 @@ TESTBED := target/debug/portreeve-testbed
 # Debian packages of the testbed and the build; each is named here once.
 PACKAGES := build-essential pkg-config iproute2 iptables nftables conntrack procps util-linux containerd runc containernetworking-plugins
 
-.PHONY: help demo demo-down test test-quick bench gen check image clean setup packages tools assets binaries release
+.PHONY: help demo demo-down test test-quick bench gen check image clean setup packages tools assets binaries
 
 help:
 	@echo 'make demo        the main job on a real three-node cluster, act by act (root; KEEP=1 leaves it up)'
@@ -30,10 +30,12 @@ demo: setup binaries
 demo-down:
 	$(TESTBED) down
 
-test: setup binaries release
+# The acts of the demo are tests too: the main job, on real nodes, from the image and the chart of this tree.
+test: setup binaries
 	cargo xtask check
 	cargo test --workspace
-	@echo 'test: every check and test passed'
+	$(TESTBED) demo --out target/test-demo
+	@echo 'test: every check, every test and every act passed'
 
 test-quick: tools
 	cargo xtask check
@@ -52,8 +54,8 @@ gen:
 check: tools
 	cargo xtask check
 
-image: binaries release
-	$(TESTBED) image --out target/image
+image: $(TESTBED)
+	$(TESTBED) image --only-portreeve --out target/image
 
 clean:
 	rm -rf target
@@ -86,6 +88,3 @@ FORCE:
 
 binaries:
 	cargo build --workspace --bins
-
-release:
-	$(TESTBED) image --out target/image
