@@ -101,7 +101,8 @@ impl FailOn {
 /// Arguments of `lint`.
 #[derive(Debug, Args)]
 pub struct LintArgs {
-    /// Files, directories (*.yaml, *.yml and *.json in them, at any depth) or `-` for standard input
+    /// Files, directories (*.yaml, *.yml and *.json in them, at any depth) or `-` for standard input. Besides Services and
+    /// policies, Namespaces (their labels) and EndpointSlices in them count
     #[arg(required_unless_present = "cluster", value_name = "PATH")]
     pub paths: Vec<String>,
     /// Look at the Services of the live cluster

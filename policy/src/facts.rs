@@ -5,6 +5,9 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use portreeve_crds::names;
 use std::collections::BTreeMap;
 
+/// The label by which selectors can name a namespace. The API server sets it.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// A namespace, as selectors see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceFacts {
@@ -15,6 +18,16 @@ pub struct NamespaceFacts {
 }
 
 impl NamespaceFacts {
+    /// A namespace with these labels, and with the one that the API server gives to every namespace, whatever was
+    /// written there.
+    #[must_use]
+    pub fn new(name: String, mut labels: BTreeMap<String, String>) -> Self {
+        if !name.is_empty() {
+            labels.insert(NAME_LABEL.to_owned(), name.clone());
+        }
+        Self { name, labels }
+    }
+
     /// Whether the label `portreeve.io/ignore: "true"` takes the whole namespace out of Portreeve's hands.
     #[must_use]
     pub fn ignored(&self) -> bool {
@@ -24,10 +37,8 @@ impl NamespaceFacts {
 
 impl From<&Namespace> for NamespaceFacts {
     fn from(namespace: &Namespace) -> Self {
-        Self {
-            name: namespace.metadata.name.clone().unwrap_or_default(),
-            labels: namespace.metadata.labels.clone().unwrap_or_default(),
-        }
+        let metadata = &namespace.metadata;
+        Self::new(metadata.name.clone().unwrap_or_default(), metadata.labels.clone().unwrap_or_default())
     }
 }
 

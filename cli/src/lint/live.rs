@@ -7,10 +7,9 @@ use crate::exit::Failure;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, ResourceExt as _};
-use portreeve_policy::{ClusterFacts, EndpointFacts};
-use std::collections::{BTreeMap, BTreeSet};
+use portreeve_policy::ClusterFacts;
+use std::collections::BTreeSet;
 
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Judges every Service of the cluster, or of one namespace; also says what was looked at.
@@ -21,16 +20,11 @@ pub(super) async fn judge(args: &ClusterArgs, namespace: Option<&str>) -> Result
         None => (Api::all(client.clone()), Api::all(client.clone())),
     };
     let mut workspace = Workspace::default();
-    let mut by_service: BTreeMap<(String, String), Vec<EndpointSlice>> = BTreeMap::new();
     for slice in list(&slices, "EndpointSlices").await? {
-        if let Some(service) = slice.labels().get(SERVICE_NAME).cloned() {
-            by_service.entry((slice.namespace().unwrap_or_default(), service)).or_default().push(slice);
-        }
+        workspace.add_slice(slice);
     }
     for service in list(&services, "Services").await? {
-        let key = (service.namespace().unwrap_or_default(), service.name_any());
-        let endpoints = EndpointFacts::from_slices(by_service.get(&key).into_iter().flatten());
-        workspace.add_live_service(service, endpoints);
+        workspace.add_live_service(service);
     }
     fill(&mut workspace, client).await?;
     let looked_at = format!(

@@ -2,6 +2,7 @@
 
 use crate::source::{Document, Place};
 use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use portreeve_crds::{ClusterTrafficPolicy, TrafficPolicy};
 use portreeve_policy::{
     ClusterFacts, EndpointFacts, Finding, NamespaceFacts, Operation, Phase, PolicySet, Review, evaluate,
@@ -10,6 +11,9 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 
 const DEFAULT_NAMESPACE: &str = "default";
+
+/// The label that says which Service a slice belongs to.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// A finding and where it is.
 #[derive(Clone, Debug)]
@@ -39,13 +43,14 @@ pub struct Judgement {
 struct Subject {
     service: Service,
     document: Option<Document>,
-    endpoints: Option<EndpointFacts>,
 }
 
 /// Everything that a judgement needs.
 #[derive(Default)]
 pub struct Workspace {
     subjects: Vec<Subject>,
+    /// By namespace and Service.
+    slices: BTreeMap<(String, String), Vec<EndpointSlice>>,
     namespaces: BTreeMap<String, NamespaceFacts>,
     cluster_policies: Vec<ClusterTrafficPolicy>,
     policies: Vec<TrafficPolicy>,
@@ -66,7 +71,12 @@ impl Workspace {
                     let mut service: Service = typed(document)?;
                     service.metadata.namespace = Some(namespace.to_owned());
                     as_the_api_server_reads(&mut service);
-                    workspace.subjects.push(Subject { service, document: Some(document.clone()), endpoints: None });
+                    workspace.subjects.push(Subject { service, document: Some(document.clone()) });
+                }
+                ("discovery.k8s.io/v1", "EndpointSlice") => {
+                    let mut slice: EndpointSlice = typed(document)?;
+                    slice.metadata.namespace = Some(namespace.to_owned());
+                    workspace.add_slice(slice);
                 }
                 ("v1", "Namespace") => workspace.add_namespace(&typed(document)?),
                 (ours, "ClusterTrafficPolicy") if is_ours(ours) => workspace.cluster_policies.push(typed(document)?),
@@ -88,9 +98,8 @@ impl Workspace {
     }
 
     pub(super) fn add_namespace(&mut self, namespace: &Namespace) {
-        let name = namespace.metadata.name.clone().unwrap_or_default();
-        let labels = namespace.metadata.labels.clone().unwrap_or_default();
-        self.namespaces.entry(name.clone()).or_insert(NamespaceFacts { name, labels });
+        let facts = NamespaceFacts::from(namespace);
+        self.namespaces.entry(facts.name.clone()).or_insert(facts);
     }
 
     pub(super) fn add_policies(&mut self, cluster: Vec<ClusterTrafficPolicy>, namespaced: Vec<TrafficPolicy>) {
@@ -102,8 +111,27 @@ impl Workspace {
         self.policies.extend(namespaced.into_iter().filter(|policy| !known.contains(&key(policy))));
     }
 
-    pub(super) fn add_live_service(&mut self, service: Service, endpoints: EndpointFacts) {
-        self.subjects.push(Subject { service, document: None, endpoints: Some(endpoints) });
+    pub(super) fn add_live_service(&mut self, service: Service) {
+        self.subjects.push(Subject { service, document: None });
+    }
+
+    /// Adds a slice; one that names no Service belongs to none.
+    pub(super) fn add_slice(&mut self, slice: EndpointSlice) {
+        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME)).cloned();
+        if let Some(service) = service {
+            let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+            self.slices.entry((namespace, service)).or_default().push(slice);
+        }
+    }
+
+    /// Endpoints of a Service. Of a live one without slices it is known that there are none; what files do not tell is
+    /// unknown.
+    fn endpoints(&self, subject: &Subject, namespace: &str, name: &str) -> Option<EndpointFacts> {
+        let slices = self.slices.get(&(namespace.to_owned(), name.to_owned()));
+        match &subject.document {
+            Some(_) => slices.map(EndpointFacts::from_slices),
+            None => Some(EndpointFacts::from_slices(slices.into_iter().flatten())),
+        }
     }
 
     pub(super) const fn set_nodes(&mut self, nodes: ClusterFacts) {
@@ -126,10 +154,9 @@ impl Workspace {
         let metadata = &subject.service.metadata;
         let namespace = metadata.namespace.clone().unwrap_or_default();
         let name = metadata.name.clone().or_else(|| metadata.generate_name.clone()).unwrap_or_default();
-        let facts = self.namespaces.get(&namespace).cloned().unwrap_or_else(|| NamespaceFacts {
-            name: namespace.clone(),
-            labels: BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), namespace.clone())]),
-        });
+        let known = self.namespaces.get(&namespace).cloned();
+        let facts = known.unwrap_or_else(|| NamespaceFacts::new(namespace.clone(), BTreeMap::new()));
+        let endpoints = self.endpoints(subject, &namespace, &name);
         let outcome = evaluate(
             set,
             &Review {
@@ -138,7 +165,7 @@ impl Workspace {
                 namespace: &facts,
                 service: &subject.service,
                 old: None,
-                endpoints: subject.endpoints.as_ref(),
+                endpoints: endpoints.as_ref(),
                 cluster: self.nodes,
             },
         );

@@ -29,6 +29,45 @@ fn a_policy_in_the_same_input_decides() {
 }
 
 #[test]
+fn a_namespace_in_the_same_input_can_be_selected_by_its_name() {
+    let policy = "apiVersion: portreeve.io/v1alpha1\nkind: ClusterTrafficPolicy\nmetadata: {name: edge}\nspec:\n  match: {namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: shop}}}\n  enforcement: {mode: Enforce}\n  defaults:\n    rules: [{id: ETP013, action: Deny}]\n---\n";
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec: {externalIPs: [192.0.2.1], ports: [{port: 80}]}\n---\n";
+    for metadata in ["{name: shop}", "{name: shop, labels: {kubernetes.io/metadata.name: other, team: blue}}"] {
+        let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {metadata}\n---\n");
+        for yaml in [format!("{policy}{service}"), format!("{policy}{service}{namespace}")] {
+            let found: Vec<_> = findings(&yaml).into_iter().map(|(rule, action, _)| (rule, action)).collect();
+            assert_eq!(found, [(RuleId::ETP013, Action::Deny)], "{yaml}");
+        }
+    }
+}
+
+#[test]
+fn the_bad_example_of_each_rule_finds_it_and_the_good_one_is_clean() {
+    for rule in RuleId::ALL {
+        let example = portreeve_policy::rule_docs(rule).example;
+        let found = findings(example.bad);
+        assert!(found.iter().any(|(found, _, _)| *found == rule), "{rule}: {found:?}");
+        assert_eq!(findings(example.good), [], "{rule}: the good example");
+    }
+}
+
+#[test]
+fn endpoints_are_those_of_the_same_namespace_and_service_and_unknown_without_a_slice() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec: {type: LoadBalancer, externalTrafficPolicy: Local, selector: {app: a}, ports: [{port: 80}]}\n---\n";
+    let slice = |namespace: &str, labels: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: s, namespace: {namespace}, labels: {labels}}}\naddressType: IPv4\nendpoints: []\n"
+        )
+    };
+    let found = |slice: &str| findings(&format!("{service}{slice}")).first().map(|(rule, _, _)| *rule);
+    assert_eq!(found(&slice("shop", "{kubernetes.io/service-name: a}")), Some(RuleId::ETP005));
+    for other in ["", &slice("shop", "{kubernetes.io/service-name: b}"), &slice("shop", "{}")] {
+        assert_eq!(found(other), None, "{other}");
+    }
+    assert_eq!(found(&slice("other", "{kubernetes.io/service-name: a}")), None);
+}
+
+#[test]
 fn a_service_of_the_wrong_shape_is_named_with_its_place() {
     let yaml = "apiVersion: v1\nkind: Service\nmetadata: {name: broken}\nspec:\n  ports: 80\n";
     let error = judge(&parse("a.yaml", yaml).unwrap(), None).unwrap_err();

@@ -1,5 +1,6 @@
-use super::EndpointFacts;
-use crate::testing::ready;
+use super::{EndpointFacts, NamespaceFacts};
+use crate::testing::{map, ready};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 fn slice(family: &str, endpoints: &str) -> EndpointSlice {
@@ -8,6 +9,16 @@ fn slice(family: &str, endpoints: &str) -> EndpointSlice {
 
 fn of(slices: &[EndpointSlice]) -> EndpointFacts {
     EndpointFacts::from_slices(slices)
+}
+
+#[test]
+fn a_namespace_has_the_label_of_its_name_whatever_was_written_there() {
+    for labels in ["{}", "{labels: {team: blue}}", "{labels: {kubernetes.io/metadata.name: other}}"] {
+        let mut namespace: Namespace = serde_yaml::from_str(&format!("metadata: {labels}")).unwrap();
+        namespace.metadata.name = Some("shop".to_owned());
+        assert_eq!(NamespaceFacts::from(&namespace).labels["kubernetes.io/metadata.name"], "shop");
+    }
+    assert_eq!(NamespaceFacts::new(String::new(), map(&[])), NamespaceFacts::default());
 }
 
 #[test]
