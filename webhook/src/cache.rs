@@ -64,13 +64,14 @@ pub struct Sizes {
 }
 
 impl Snapshot {
-    /// The namespace as policies see it. One that the cache does not know yet has no labels: a Service can arrive
-    /// milliseconds after its Namespace was made, and waiting is not an option at the API server's door.
+    /// The namespace as policies see it. One that the cache does not know yet has the label of its name and no other: a
+    /// Service can arrive milliseconds after its Namespace was made, and waiting is not an option at the API server's
+    /// door.
     #[must_use]
     pub fn namespace(&self, name: &str) -> Cow<'_, NamespaceFacts> {
         match self.namespaces.get(name).and_then(|namespace| namespace.facts.as_ref()) {
             Some(facts) => Cow::Borrowed(facts),
-            None => Cow::Owned(NamespaceFacts { name: name.to_owned(), labels: BTreeMap::new() }),
+            None => Cow::Owned(NamespaceFacts::new(name.to_owned(), BTreeMap::new())),
         }
     }
 

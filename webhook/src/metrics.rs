@@ -89,7 +89,7 @@ impl AdmissionMetrics {
         metrics.register("portreeve_admission_decision_seconds", seconds, this.seconds.clone());
         let rule_errors = "Policies that could not be read when a Service was reviewed";
         metrics.register("portreeve_admission_rule_errors", rule_errors, this.rule_errors.clone());
-        let unknown = "Reviews in a namespace that the cache did not know yet: its labels counted as none";
+        let unknown = "Reviews in a namespace that the cache did not know yet: only the label of its name counted";
         metrics.register("portreeve_admission_unknown_namespaces", unknown, this.unknown_namespaces.clone());
         metrics.register("portreeve_webhook_cache_objects", "Things that decisions are made from", CacheSizes(cache));
         this

@@ -125,7 +125,7 @@ pub struct Tally {
     pub injection: Option<&'static str>,
     /// Set when the review was let through unseen.
     pub unexpected: Option<Unexpected>,
-    /// Whether the cache did not know the namespace yet, so that its labels counted as none.
+    /// Whether the cache did not know the namespace yet, so that it counted as having no label but that of its name.
     pub unknown_namespace: bool,
 }
 

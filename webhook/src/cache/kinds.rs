@@ -164,7 +164,7 @@ impl Cached for PartialObjectMeta<Namespace> {
 
     fn put(self, index: &mut Index) {
         let labels = self.metadata.labels.clone().unwrap_or_default();
-        index.put_namespace(NamespaceFacts { name: self.name_any(), labels });
+        index.put_namespace(NamespaceFacts::new(self.name_any(), labels));
     }
 
     fn remove(index: &mut Index, (_, name): &Key) {

@@ -183,7 +183,8 @@ fn a_namespace_has_its_labels_once_it_was_seen() {
     index.apply(Event::Apply(mk_service("shop", "web", "web")));
     let snapshot = index.snapshot();
     assert!(!snapshot.knows("shop"));
-    assert_eq!((snapshot.namespace("shop").name.as_str(), snapshot.namespace("shop").labels.len()), ("shop", 0));
+    let named = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), "shop".to_owned())]);
+    assert_eq!((snapshot.namespace("shop").name.as_str(), &snapshot.namespace("shop").labels), ("shop", &named));
     index.apply(Event::Apply(mk_namespace("shop", "prod")));
     let snapshot = index.snapshot();
     assert!(snapshot.knows("shop"));

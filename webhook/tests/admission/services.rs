@@ -203,12 +203,26 @@ async fn findings_and_decisions_are_counted_by_rule_and_action() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_the_cache_does_not_know_counts_as_unlabelled() {
-    let webhook = Webhook::new(&World::default());
+async fn a_namespace_that_the_cache_does_not_know_is_selected_by_its_name_and_by_no_other_label() {
     let mut review = review("service-create-clusterip-local");
     review["request"]["namespace"] = json!("new");
-    assert_eq!(denying_rules(&webhook.decide(MUTATE, &review).await), ["ETP016"]);
-    assert!(webhook.metrics().contains("portreeve_admission_unknown_namespaces_total 1\n"));
+    for (selector, denied) in [
+        (json!({"matchLabels": {"kubernetes.io/metadata.name": "new"}}), true),
+        (json!({"matchLabels": {"kubernetes.io/metadata.name": "shop"}}), false),
+        (json!({"matchLabels": {"team": "blue"}}), false),
+    ] {
+        let mut world = World::with_defaults(json!({"rules": [{"id": "ETP016", "action": "Deny"}]}));
+        let mut silent = world.cluster_policies[0].clone();
+        silent["metadata"]["name"] = json!("silent");
+        silent["spec"]["defaults"]["rules"][0]["action"] = json!("Off");
+        world.cluster_policies[0]["spec"]["match"] = json!({"namespaceSelector": selector});
+        world.cluster_policies[0]["spec"]["priority"] = json!(1);
+        world.cluster_policies.push(silent);
+        let webhook = Webhook::new(&world);
+        let rules = denying_rules(&webhook.decide(MUTATE, &review).await);
+        assert_eq!(rules, if denied { &["ETP016"][..] } else { &[] }, "{selector}");
+        assert!(webhook.metrics().contains("portreeve_admission_unknown_namespaces_total 1\n"));
+    }
 }
 
 #[tokio::test]
