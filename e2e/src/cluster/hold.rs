@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -47,22 +47,45 @@ impl Cluster {
     }
 }
 
-/// Starts `command`, which must end up in [`Cluster::hold`], in a session of its own, and returns when the cluster is up.
-/// Its output goes to `log`.
-pub async fn detach(mut command: Command, log: &Path) -> Result<HeldCluster> {
+/// Starts `command`, which must end up in [`Cluster::hold`], in a session of its own, and returns when it holds a cluster.
+/// Its output goes to `log`; `meanwhile` is called ten times a second. If this future is dropped before, the command is
+/// told to end, and takes down what it brought up.
+pub async fn detach(
+    mut command: Command,
+    log: &Path,
+    mut meanwhile: impl FnMut() -> Result<()>,
+) -> Result<HeldCluster> {
     let out = File::create(log).with_context(|| format!("creating {}", log.display()))?;
     command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).process_group(0);
-    let mut child = command.spawn().context("starting the supervisor")?;
+    let mut supervisor = EndOnDrop(Some(command.spawn().context("starting the supervisor")?));
     let deadline = Instant::now() + UP_WITHIN;
     loop {
-        if let Some(status) = child.try_wait()? {
+        let child = supervisor.0.as_mut().context("invariant: the supervisor is ours until it holds")?;
+        let (ended, pid) = (child.try_wait()?, child.id());
+        meanwhile()?;
+        if let Some(status) = ended {
+            supervisor.0 = None;
             bail!("the cluster did not come up ({status}); log {}:\n{}", log.display(), tail(log));
         }
-        if let Some(held) = held()?.into_iter().find(|held| held.supervisor.pid.unsigned_abs() == child.id()) {
+        if let Some(held) = held()?.into_iter().find(|held| held.supervisor.pid.unsigned_abs() == pid) {
+            supervisor.0 = None;
+            meanwhile()?;
             return Ok(held);
         }
         ensure!(Instant::now() < deadline, "the cluster is not up after {UP_WITHIN:?}; log {}", log.display());
         tokio::time::sleep(POLL).await;
+    }
+}
+
+struct EndOnDrop(Option<Child>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        let Some(mut child) = self.0.take() else { return };
+        let told = i32::try_from(child.id()).is_ok_and(|pid| kill(Pid::from_raw(pid), Signal::SIGTERM).is_ok());
+        if !told || child.wait().is_err() {
+            eprintln!("the supervisor (pid {}) could not be told to end; `down` clears what it left", child.id());
+        }
     }
 }
 
