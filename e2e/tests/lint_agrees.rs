@@ -247,7 +247,7 @@ async fn findings_have_the_promised_shape_and_point_into_their_manifest() {
         // Within the Service's own part of the file: from its name back no other name comes in between.
         let name = format!("name: {}", text(&finding["object"], "name"));
         let is_named = |at: &&str| at.trim_end_matches('}').ends_with(&name);
-        let named = manifest.iter().position(|at| is_named(&at)).unwrap() + 1;
+        let named = manifest.iter().position(is_named).unwrap() + 1;
         let end =
             manifest[named..].iter().position(|at| at.contains("kind: Service")).map_or(manifest.len(), |n| named + n);
         assert!(line + 4 >= named && line <= end, "{file}:{line} is not in the Service of line {named}");

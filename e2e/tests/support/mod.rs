@@ -5,6 +5,7 @@
 pub(crate) mod daemon;
 pub(crate) mod http;
 pub(crate) mod kubectl;
+pub(crate) mod migration;
 pub(crate) mod objects;
 pub(crate) mod schema;
 pub(crate) mod site;
