@@ -7,6 +7,7 @@
 //! The population that matters is the load balancer's, so the term carries the Service's selector, not the workload's.
 
 mod existing;
+mod owner;
 mod pod;
 mod stanza;
 
@@ -17,7 +18,8 @@ use crate::subject::Subject;
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use portreeve_crds::policy::{ServiceType, SpreadMechanism, SpreadMode};
-use std::collections::BTreeMap;
+
+pub use owner::{OwnerFacts, stem};
 
 /// Up to this many schedulable nodes `Auto` means anti-affinity. Above, its cost per Pod is felt in the scheduler, and
 /// topology spread constraints cost about a quarter of it.
@@ -28,15 +30,6 @@ pub const MAX_TERMS: usize = 2;
 
 const HOSTNAME: &str = "kubernetes.io/hostname";
 const ZONE: &str = "topology.kubernetes.io/zone";
-
-/// What is known of the workloads behind a Pod. What is absent is unknown, and then nothing is concluded from it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OwnerFacts {
-    /// Number of workloads (Deployments, StatefulSets) whose Pods a Service selects, by the Service's name.
-    pub backing_workloads: BTreeMap<String, u32>,
-    /// Replicas that the Pod's own workload asks for.
-    pub replicas: Option<u32>,
-}
 
 /// What is done with a Pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,8 +74,6 @@ pub enum SkipReason {
     HostnamePin,
     /// A podAffinity on the hostname wants it close to others.
     WantsCompany,
-    /// Its workload has one replica.
-    SingleReplica,
     /// An anti-affinity term or spread constraint on the hostname selects the Pod itself.
     AlreadySpreads,
     /// A spread constraint on the hostname is there, for others than the Pod itself, and the API allows no second one.
@@ -93,7 +84,7 @@ pub enum SkipReason {
 
 impl SkipReason {
     /// Every reason, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::OptedOut,
         Self::NoService,
         Self::NoLocalService,
@@ -105,7 +96,6 @@ impl SkipReason {
         Self::NodeName,
         Self::HostnamePin,
         Self::WantsCompany,
-        Self::SingleReplica,
         Self::AlreadySpreads,
         Self::ConstraintTaken,
         Self::InvalidSelector,
@@ -126,7 +116,6 @@ impl SkipReason {
             Self::NodeName => "node_name",
             Self::HostnamePin => "hostname_pin",
             Self::WantsCompany => "wants_company",
-            Self::SingleReplica => "single_replica",
             Self::AlreadySpreads => "already_spreads",
             Self::ConstraintTaken => "constraint_taken",
             Self::InvalidSelector => "invalid_selector",
@@ -154,9 +143,9 @@ pub fn decide_injection(
     namespace: &NamespaceFacts,
     set: &PolicySet,
     cluster: ClusterFacts,
-    facts: OwnerFacts,
+    facts: &OwnerFacts,
 ) -> Injection {
-    match decide(pod, services, namespace, set, cluster, &facts) {
+    match decide(pod, services, namespace, set, cluster, facts) {
         Ok(injection) => injection,
         Err(reason) => Injection::Skip(reason),
     }
@@ -174,7 +163,7 @@ fn decide(
         return Err(SkipReason::OptedOut);
     }
     let asking = asking(pod, services, namespace, set)?;
-    pod::check(pod, facts)?;
+    pod::check(pod)?;
     if existing::spreads(pod, namespace).map_err(|_| SkipReason::InvalidSelector)? {
         return Err(SkipReason::AlreadySpreads);
     }

@@ -16,6 +16,7 @@ mod watch;
 use arc_swap::{ArcSwap, Guard};
 use compact::CompactFacts;
 use k8s_openapi::api::core::v1::Service;
+use portreeve_policy::spread::OwnerFacts;
 use portreeve_policy::{ClusterFacts, EndpointFacts, NamespaceFacts, PolicySet};
 use services::Services;
 use std::borrow::Cow;
@@ -91,6 +92,14 @@ impl Snapshot {
     #[must_use]
     pub fn endpoints(&self, namespace: &str, service: &str) -> Option<EndpointFacts> {
         self.namespaces.get(namespace)?.endpoints.get(service).map(|facts| facts.expand())
+    }
+
+    /// What is known of the Pods behind these Services of the namespace.
+    #[must_use]
+    pub fn owners<'a>(&self, namespace: &str, services: impl Iterator<Item = &'a str>) -> OwnerFacts {
+        let endpoints = self.namespaces.get(namespace).map(|found| &found.endpoints);
+        let stems = services.filter_map(|service| Some((service.to_owned(), endpoints?.get(service)?.stems())));
+        OwnerFacts { stems: stems.collect() }
     }
 
     /// The compiled policies.

@@ -10,7 +10,8 @@ pub trait Engine: Send + Sync + 'static {
     /// What the rules say about a Service.
     fn evaluate(&self, set: &PolicySet, review: &Review<'_>) -> Outcome;
 
-    /// What a new Pod is given; `services` are those of its namespace that select it.
+    /// What a new Pod is given; `services` are those of its namespace that select it, `owners` tells of the Pods behind
+    /// them.
     fn decide_injection(
         &self,
         pod: &Pod,
@@ -18,6 +19,7 @@ pub trait Engine: Send + Sync + 'static {
         namespace: &NamespaceFacts,
         set: &PolicySet,
         cluster: ClusterFacts,
+        owners: &OwnerFacts,
     ) -> Injection;
 }
 
@@ -37,8 +39,8 @@ impl Engine for PolicyEngine {
         namespace: &NamespaceFacts,
         set: &PolicySet,
         cluster: ClusterFacts,
+        owners: &OwnerFacts,
     ) -> Injection {
-        // Workloads are not watched: what is known of the owner is what the Pod itself says.
-        decide_injection(pod, services, namespace, set, cluster, OwnerFacts::default())
+        decide_injection(pod, services, namespace, set, cluster, owners)
     }
 }

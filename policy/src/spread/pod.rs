@@ -1,6 +1,6 @@
 //! Pods that nothing is injected into, whatever the Services say.
 
-use super::{HOSTNAME, OwnerFacts, SkipReason};
+use super::{HOSTNAME, SkipReason};
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec};
 use portreeve_crds::names;
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ pub(super) fn ignored(pod: &Pod) -> bool {
     labels.and_then(|labels| labels.get(names::LABEL_IGNORE)).is_some_and(|value| value == "true")
 }
 
-pub(super) fn check(pod: &Pod, facts: &OwnerFacts) -> Result<(), SkipReason> {
+pub(super) fn check(pod: &Pod) -> Result<(), SkipReason> {
     let none = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&none);
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
@@ -25,7 +25,6 @@ pub(super) fn check(pod: &Pod, facts: &OwnerFacts) -> Result<(), SkipReason> {
         (spec.node_name.as_deref().is_some_and(|node| !node.is_empty()), SkipReason::NodeName),
         (pinned(spec), SkipReason::HostnamePin),
         (wants_company(spec), SkipReason::WantsCompany),
-        (facts.replicas == Some(1), SkipReason::SingleReplica),
     ];
     refused.into_iter().find(|(holds, _)| *holds).map_or(Ok(()), |(_, reason)| Err(reason))
 }

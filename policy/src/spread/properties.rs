@@ -10,6 +10,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_a
 use proptest::sample::select;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn selector() -> impl Strategy<Value = Value> {
     btree_map(select(vec!["app", "tier"]), select(vec!["web", "front"]), 0..3)
@@ -52,12 +53,16 @@ fn question() -> impl Strategy<Value = Ask> {
         format!("{{type: LoadBalancer, externalTrafficPolicy: {policy}, selector: {selector}}}")
     });
     let services = btree_map("[a-e]", service, 0..5);
-    (arriving(), services, select(vec![3, 301]), 0_u32..3, 0_u32..3).prop_map(
+    (arriving(), services, select(vec![3, 301]), 0_u32..3, select(vec!["web-5b8c7d9f", "api-5b8c7d9f"])).prop_map(
         |(pod, services, nodes, zones, backing)| {
             let services: Vec<_> = services.iter().map(|(name, spec)| named(name, spec)).collect();
             let mut ask = Ask { services, cluster: ClusterFacts { nodes, zones }, ..Ask::about(pod) };
-            ask.facts.backing_workloads =
-                ask.services.iter().filter_map(|service| Some((service.metadata.name.clone()?, backing))).collect();
+            let stems = BTreeSet::from([backing.to_owned()]);
+            ask.facts.stems = ask
+                .services
+                .iter()
+                .filter_map(|service| Some((service.metadata.name.clone()?, stems.clone())))
+                .collect();
             ask
         },
     )

@@ -1,6 +1,7 @@
 //! The stanza, as a JSON Patch that only adds.
 
-use super::{Asking, HOSTNAME, OwnerFacts, SkipReason, ZONE};
+use super::owner::{self, OwnerFacts, POD_TEMPLATE_HASH};
+use super::{Asking, HOSTNAME, SkipReason, ZONE};
 use crate::facts::ClusterFacts;
 use crate::policies::PolicyRef;
 use json_patch::jsonptr::PointerBuf;
@@ -10,7 +11,6 @@ use portreeve_crds::names;
 use portreeve_crds::policy::SpreadMechanism;
 use serde_json::{Value, json};
 
-const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 const SCHEDULE_ANYWAY: &str = "ScheduleAnyway";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
@@ -86,12 +86,12 @@ pub(super) fn topology_spread(
 }
 
 /// Where one Deployment backs the Service, Pods of another revision do not count: otherwise new Pods of a rollout would
-/// flee the old ones, which are about to go. Where several do, the hash would hide them from each other. The API refuses
-/// a key that the selector names as well.
+/// flee the old ones, which are about to go. Where other workloads do too, the hash would hide them from each other. The
+/// very first Pods have nobody beside them yet and are told apart as well: old Pods' terms count against new Pods, so
+/// the first rollout needs it on both sides. The API refuses a key that the selector names as well.
 fn tell_revisions_apart(stanza: &mut Value, pod: &Pod, service: &Asking<'_>, facts: &OwnerFacts) {
-    let labelled = pod.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(POD_TEMPLATE_HASH));
-    let alone = facts.backing_workloads.get(service.name) == Some(&1);
-    if labelled && alone && !service.selector.contains_key(POD_TEMPLATE_HASH) {
+    let alone = owner::deployment(pod).is_some_and(|deployment| facts.all_from(deployment, service.name));
+    if alone && !service.selector.contains_key(POD_TEMPLATE_HASH) {
         stanza["matchLabelKeys"] = json!([POD_TEMPLATE_HASH]);
     }
 }

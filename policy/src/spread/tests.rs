@@ -56,7 +56,7 @@ impl Ask {
 
     pub(super) fn answer(&self) -> Injection {
         let services: Vec<&Service> = self.services.iter().collect();
-        decide_injection(&self.pod, &services, &shop(), &self.set, self.cluster, self.facts.clone())
+        decide_injection(&self.pod, &services, &shop(), &self.set, self.cluster, &self.facts)
     }
 
     /// The Pod as it is stored; panics where it is left alone.

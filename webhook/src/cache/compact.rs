@@ -6,6 +6,7 @@
 
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 use portreeve_policy::EndpointFacts;
+use portreeve_policy::spread::stem;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
@@ -40,6 +41,8 @@ impl Interner {
 pub(super) struct CompactSlice {
     address_type: Arc<str>,
     endpoints: Box<[CompactEndpoint]>,
+    /// What the names of its Pods have in common, each text once: nearly always one.
+    stems: Box<[Arc<str>]>,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,13 @@ impl CompactSlice {
     pub(super) fn new(slice: &EndpointSlice, names: &mut Interner) -> Self {
         let endpoints =
             slice.endpoints.iter().flatten().map(|endpoint| CompactEndpoint::new(endpoint, names)).collect();
-        Self { address_type: names.get(&slice.address_type), endpoints }
+        let stems: BTreeSet<_> =
+            slice.endpoints.iter().flatten().filter_map(pod).map(|(_, name)| names.get(stem(name))).collect();
+        Self { address_type: names.get(&slice.address_type), endpoints, stems: stems.into_iter().collect() }
+    }
+
+    pub(super) fn stems(&self) -> &[Arc<str>] {
+        &self.stems
     }
 
     /// A slice that is counted as the original; its addresses are the identities.
@@ -73,9 +82,7 @@ impl CompactSlice {
 impl CompactEndpoint {
     fn new(endpoint: &Endpoint, names: &mut Interner) -> Self {
         let conditions = endpoint.conditions.as_ref();
-        let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
-        let pod = pod.and_then(|pod| Some((pod.namespace.as_deref()?, pod.name.as_deref()?)));
-        let identity = match pod {
+        let identity = match pod(endpoint) {
             Some(pod) => Some(digest(pod)),
             None => endpoint.addresses.first().map(digest),
         };
@@ -99,25 +106,36 @@ impl CompactEndpoint {
     }
 }
 
+/// Namespace and name of the Pod that serves.
+fn pod(endpoint: &Endpoint) -> Option<(&str, &str)> {
+    let pod = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    Some((pod.namespace.as_deref()?, pod.name.as_deref()?))
+}
+
 fn digest(identity: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     identity.hash(&mut hasher);
     hasher.finish()
 }
 
-/// [`EndpointFacts`] of one Service.
+/// [`EndpointFacts`] of one Service, and the stems of its Pods' names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct CompactFacts {
+    stems: Box<[Arc<str>]>,
     ready: Box<[(Arc<str>, u32)]>,
     serving_terminating: Box<[(Arc<str>, u32)]>,
 }
 
 impl CompactFacts {
-    pub(super) fn new(facts: &EndpointFacts, names: &mut Interner) -> Self {
+    pub(super) fn new(facts: &EndpointFacts, stems: BTreeSet<Arc<str>>, names: &mut Interner) -> Self {
         let EndpointFacts { ready_by_node, serving_terminating_by_node } = facts;
         let ready = ready_by_node.iter().map(|(node, count)| (names.get(node), *count)).collect();
         let serving = serving_terminating_by_node.iter().map(|(node, count)| (names.get(node), *count)).collect();
-        Self { ready, serving_terminating: serving }
+        Self { stems: stems.into_iter().collect(), ready, serving_terminating: serving }
+    }
+
+    pub(super) fn stems(&self) -> BTreeSet<String> {
+        self.stems.iter().map(|stem| stem.to_string()).collect()
     }
 
     pub(super) fn expand(&self) -> EndpointFacts {

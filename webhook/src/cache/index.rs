@@ -177,7 +177,8 @@ impl Index {
     fn recount(&mut self, namespace: &str, services: &[Arc<str>]) {
         for service in services {
             let facts = self.slices.get(namespace).and_then(|slices| slices.facts(service));
-            let facts = facts.map(|facts| CompactFacts::new(&facts, &mut self.names));
+            let stems = self.slices.get(namespace).map(|slices| slices.stems(service)).unwrap_or_default();
+            let facts = facts.map(|facts| CompactFacts::new(&facts, stems, &mut self.names));
             let entry = self.namespaces.entry(namespace.into()).or_default();
             if entry.endpoints.get(service).map(Arc::as_ref) == facts.as_ref() {
                 continue;

@@ -3,7 +3,7 @@
 use super::compact::{CompactSlice, Interner};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use portreeve_policy::EndpointFacts;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The label that says which Service a slice belongs to (KEP-752).
@@ -55,6 +55,12 @@ impl Slices {
     pub(super) fn facts(&self, service: &str) -> Option<EndpointFacts> {
         let slices: Vec<_> = self.of_service.get(service)?.iter().map(|(_, slice)| slice.expand()).collect();
         Some(EndpointFacts::from_slices(&slices))
+    }
+
+    /// Stems of the names of a Service's Pods, ready or not, over all of its slices.
+    pub(super) fn stems(&self, service: &str) -> BTreeSet<Arc<str>> {
+        let slices = self.of_service.get(service).into_iter().flatten();
+        slices.flat_map(|(_, slice)| slice.stems()).map(Arc::clone).collect()
     }
 
     /// Names of all slices.

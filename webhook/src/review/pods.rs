@@ -18,10 +18,12 @@ pub(super) fn decide(engine: &dyn Engine, request: &Request<PodInput>, world: &S
         Some(labels) => world.services_for(&request.namespace, labels),
         None => Vec::new(),
     };
+    let names = services.iter().filter_map(|service| service.metadata.name.as_deref());
+    let owners = world.owners(&request.namespace, names);
     let services: Vec<_> = services.iter().collect();
     let mut answer = Answer::allowed(Decision::Allowed);
     answer.tally.unknown_namespace = !world.knows(&request.namespace);
-    match engine.decide_injection(pod, &services, &facts, world.policies(), world.cluster()) {
+    match engine.decide_injection(pod, &services, &facts, world.policies(), world.cluster(), &owners) {
         Injection::Patch { ops, services, policy, mechanism: _ } => {
             answer.tally.decision = Decision::Mended;
             answer.tally.injection = Some(INJECTED);

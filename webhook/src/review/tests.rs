@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::watcher::Event;
 use portreeve_crds::ClusterTrafficPolicy;
+use portreeve_policy::spread::OwnerFacts;
 use portreeve_policy::{Operation, Phase, Review};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -214,7 +215,8 @@ proptest! {
         let services = world.services_for("shop", &labels);
         let services: Vec<_> = services.iter().collect();
         let decide = |pod: &Pod| {
-            PolicyEngine.decide_injection(pod, &services, &world.namespace("shop"), world.policies(), world.cluster())
+            let (namespace, owners) = (world.namespace("shop"), OwnerFacts::default());
+            PolicyEngine.decide_injection(pod, &services, &namespace, world.policies(), world.cluster(), &owners)
         };
         prop_assert_eq!(decide(&part), decide(&whole));
     }

@@ -4,7 +4,7 @@ use crate::support::{Webhook, World, review};
 use axum::body::Body;
 use http::{Method, Request, StatusCode, header};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use portreeve_policy::spread::{Injection, SkipReason};
+use portreeve_policy::spread::{Injection, OwnerFacts, SkipReason};
 use portreeve_policy::{ClusterFacts, NamespaceFacts, Outcome, PolicySet, Review};
 use portreeve_webhook::cache::Index;
 use portreeve_webhook::engine::Engine;
@@ -174,6 +174,7 @@ impl Engine for Panicking {
         _: &NamespaceFacts,
         _: &PolicySet,
         _: ClusterFacts,
+        _: &OwnerFacts,
     ) -> Injection {
         Injection::Skip(SkipReason::NotAsked)
     }

@@ -25,6 +25,33 @@ async fn a_pod_behind_a_local_service_is_spread_and_says_why() {
     assert!(webhook.metrics().contains("portreeve_spread_injections_total{result=\"injected\"} 1\n"));
 }
 
+#[rstest]
+#[case::no_endpoints(&[], true)]
+#[case::its_older_revision(&["web-5b8c7d9f-x7k2p", "web-7d9f8b5c4d-k2p4z"], true)]
+#[case::another_deployment(&["web-5b8c7d9f-x7k2p", "web-canary-5b8c7d9f-x7k2p"], false)]
+#[case::a_stateful_set(&["web-0"], false)]
+#[tokio::test]
+async fn a_deployments_pods_flee_no_other_revision_unless_other_workloads_serve_too(
+    #[case] serving: &[&str],
+    #[case] told_apart: bool,
+) {
+    let mut world = World::spreading();
+    let endpoint =
+        |pod: &&str| json!({"addresses": ["10.1.0.1"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": pod}});
+    // Two slices: the Pods of both count.
+    for (slice, pods) in serving.chunks(1).enumerate() {
+        world.slices.push(json!({
+            "metadata": {"name": format!("web-{slice}"), "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4", "endpoints": pods.iter().map(endpoint).collect::<Vec<_>>(),
+        }));
+    }
+    let review = review("pod-create-deployment");
+    let pod = patched(&review, &Webhook::new(&world).decide(PATH, &review).await);
+    let term = &pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"][0];
+    let keys = if told_apart { json!(["pod-template-hash"]) } else { json!(null) };
+    assert_eq!(term["podAffinityTerm"]["matchLabelKeys"], keys);
+}
+
 #[tokio::test]
 async fn a_pod_that_comes_back_spread_is_left_alone() {
     let (webhook, mut review) = (Webhook::new(&World::spreading()), review("pod-create-deployment"));

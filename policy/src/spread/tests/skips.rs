@@ -75,7 +75,7 @@ fn a_pod_or_a_namespace_may_opt_out() {
     let mut ask = Ask::about(pod("{}"));
     let ignored = NamespaceFacts { name: "shop".to_owned(), labels: map(&[("portreeve.io/ignore", "true")]) };
     let services: Vec<_> = ask.services.iter().collect();
-    let answer = decide_injection(&ask.pod, &services, &ignored, &ask.set, ask.cluster, ask.facts.clone());
+    let answer = decide_injection(&ask.pod, &services, &ignored, &ask.set, ask.cluster, &ask.facts);
     assert_eq!(answer, Injection::Skip(SkipReason::OptedOut));
     let labels = ask.pod.metadata.labels.as_mut().unwrap();
     labels.insert("portreeve.io/ignore".to_owned(), "true".to_owned());
@@ -141,13 +141,4 @@ fn a_pod_that_wants_company_on_its_host_is_left_alone() {
         assert_skips(&format!("{{affinity: {{podAffinity: {affinity}}}}}"), SkipReason::WantsCompany);
     }
     assert_injects(&format!("{{affinity: {{podAffinity: {}}}}}", required("topology.kubernetes.io/zone")));
-}
-
-#[test]
-fn a_single_replica_is_left_alone_and_an_unknown_number_is_not() {
-    let mut ask = Ask::about(pod("{}"));
-    for (replicas, reason) in [(Some(1), Some(SkipReason::SingleReplica)), (Some(2), None), (None, None)] {
-        ask.facts.replicas = replicas;
-        assert_eq!(ask.skipped(), reason, "{replicas:?}");
-    }
 }

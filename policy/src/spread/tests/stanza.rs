@@ -2,12 +2,17 @@
 
 use super::{Ask, LOCAL, named, pod};
 use crate::facts::ClusterFacts;
-use crate::spread::SkipReason;
+use crate::spread::{OwnerFacts, SkipReason};
 use crate::testing::strict;
 use serde_json::{Value, json};
 
 fn large(spec: &str, zones: u32) -> Ask {
     Ask { cluster: ClusterFacts { nodes: 301, zones }, ..Ask::about(pod(spec)) }
+}
+
+fn backed_by(service: &str, stems: &[&str]) -> OwnerFacts {
+    let stems = stems.iter().map(|stem| (*stem).to_owned()).collect();
+    OwnerFacts { stems: [(service.to_owned(), stems)].into() }
 }
 
 fn preferred(pod: &Value) -> &Vec<Value> {
@@ -16,8 +21,7 @@ fn preferred(pod: &Value) -> &Vec<Value> {
 
 #[test]
 fn anti_affinity_is_preferred_on_the_hostname_with_the_services_selector() {
-    let mut ask = Ask::about(pod("{}"));
-    ask.facts.backing_workloads.insert("web".to_owned(), 1);
+    let ask = Ask::about(pod("{}"));
     insta::assert_yaml_snapshot!(ask.patched(), @r"
     apiVersion: v1
     kind: Pod
@@ -59,6 +63,8 @@ fn topology_spread_comes_as_a_pair_where_there_are_zones() {
       - labelSelector:
           matchLabels:
             app: web
+        matchLabelKeys:
+          - pod-template-hash
         maxSkew: 1
         nodeTaintsPolicy: Honor
         topologyKey: kubernetes.io/hostname
@@ -66,6 +72,8 @@ fn topology_spread_comes_as_a_pair_where_there_are_zones() {
       - labelSelector:
           matchLabels:
             app: web
+        matchLabelKeys:
+          - pod-template-hash
         maxSkew: 1
         nodeTaintsPolicy: Honor
         topologyKey: topology.kubernetes.io/zone
@@ -91,27 +99,28 @@ fn the_weight_is_the_policys() {
 }
 
 #[test]
-fn revisions_are_told_apart_only_where_one_deployment_is_known_to_back_the_service() {
+fn revisions_are_told_apart_unless_pods_of_another_workload_are_behind_the_service() {
     let keys = |ask: &Ask| preferred(&ask.patched())[0]["podAffinityTerm"]["matchLabelKeys"].clone();
+    let told_apart = json!(["pod-template-hash"]);
     let mut ask = Ask::about(pod("{}"));
-    assert_eq!(keys(&ask), Value::Null, "unknown");
-    ask.facts.backing_workloads.insert("web".to_owned(), 2);
-    assert_eq!(keys(&ask), Value::Null, "two workloads");
-    ask.facts.backing_workloads.insert("web".to_owned(), 1);
-    assert_eq!(keys(&ask), json!(["pod-template-hash"]));
+    assert_eq!(keys(&ask), told_apart, "the first Pods");
+    ask.facts = backed_by("web", &["web-6d4cf56db6", "web-5b8c7d9f"]);
+    assert_eq!(keys(&ask), told_apart, "two revisions of its own");
+    ask.facts = backed_by("web", &["web-6d4cf56db6", "web-canary-5b8c7d9f"]);
+    assert_eq!(keys(&ask), Value::Null, "two Deployments");
+    ask.facts = backed_by("api", &["api-5b8c7d9f"]);
+    assert_eq!(keys(&ask), told_apart, "another Service's Pods");
     let selector = "{app: web, pod-template-hash: 6d4cf56db6}";
     let only_this = named("web", &LOCAL.replace("{app: web}", selector));
     assert_eq!(keys(&Ask { services: vec![only_this], ..ask }), Value::Null, "the selector names the key");
     let mut ask = Ask::about(pod("{}"));
-    ask.facts.backing_workloads.insert("web".to_owned(), 1);
     ask.pod.metadata.labels.as_mut().unwrap().remove("pod-template-hash");
     assert_eq!(keys(&ask), Value::Null, "no Deployment made the Pod");
 }
 
 #[test]
 fn constraints_tell_revisions_apart_as_terms_do() {
-    let mut ask = large("{}", 3);
-    ask.facts.backing_workloads.insert("web".to_owned(), 1);
+    let ask = large("{}", 3);
     for constraint in ask.patched()["spec"]["topologySpreadConstraints"].as_array().unwrap() {
         assert_eq!(constraint["matchLabelKeys"], json!(["pod-template-hash"]));
     }

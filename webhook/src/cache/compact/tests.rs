@@ -54,7 +54,7 @@ proptest! {
         let kept: Vec<_> = slices.iter().map(|slice| CompactSlice::new(slice, &mut names).expand()).collect();
         let facts = EndpointFacts::from_slices(&slices);
         prop_assert_eq!(&EndpointFacts::from_slices(&kept), &facts);
-        let compact = CompactFacts::new(&facts, &mut names);
+        let compact = CompactFacts::new(&facts, std::collections::BTreeSet::new(), &mut names);
         prop_assert_eq!(compact.ready(), facts.ready());
         prop_assert_eq!(compact.expand(), facts);
     }
