@@ -6,8 +6,9 @@ use crate::exit::{Exit, Failure};
 use crate::migrate;
 use crate::text::{clean, print_table, table};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, Client, ResourceExt as _};
-use portreeve_crds::condition::{READY, is_true};
+use portreeve_crds::condition::READY;
 use portreeve_crds::service_traffic::BALANCED;
 use portreeve_crds::{ClusterTrafficPolicy, NodeDatapath, ServiceTraffic, TrafficPolicy, names};
 use serde_json::{Value, json};
@@ -104,7 +105,7 @@ fn people(overview: &Overview) {
     let numbers = |status: Option<&portreeve_crds::policy::PolicyStatus>| {
         let number = |value: Option<i32>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
         let status = status.cloned().unwrap_or_default();
-        (number(status.services), number(status.violations), is_true(&status.conditions, READY).to_string())
+        (number(status.services), number(status.violations), word(&status.conditions, READY))
     };
     for found in &overview.cluster_policies {
         let (services, violations, ready) = numbers(found.status.as_ref());
@@ -132,7 +133,7 @@ fn people(overview: &Overview) {
             number(status.ready_pods),
             number(status.active_nodes),
             bar(ratio(found)),
-            is_true(&status.conditions, BALANCED).to_string(),
+            word(&status.conditions, BALANCED),
         ]);
     }
     section("Services with externalTrafficPolicy Local", overview.services.len(), services);
@@ -149,7 +150,7 @@ fn people(overview: &Overview) {
             status.backend.and_then(|backend| backend.chosen).map_or("none", |chosen| chosen.as_str()).to_owned(),
             uplinks.join(","),
             status.services.map_or_else(|| "?".to_owned(), |counts| counts.claimed.to_string()),
-            is_true(&status.conditions, READY).to_string(),
+            word(&status.conditions, READY),
         ]);
     }
     section("nodes", overview.nodes.len(), nodes);
@@ -162,6 +163,11 @@ fn people(overview: &Overview) {
         migrations.add_row([name.clone(), phase, counts.done.to_string(), counts.failed.to_string()]);
     }
     section("migrations", overview.migrations.len(), migrations);
+}
+
+/// The status of a condition as `kubectl get` shows it: True, False or Unknown; `?` where nobody has said anything.
+fn word(conditions: &[Condition], kind: &str) -> String {
+    conditions.iter().find(|one| one.type_ == kind).map_or_else(|| "?".to_owned(), |one| clean(&one.status))
 }
 
 fn section(what: &str, number: usize, rows: comfy_table::Table) {
@@ -185,7 +191,22 @@ fn bar(permille: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::bar;
+    use super::{bar, word};
+    use portreeve_crds::condition::{Desired, READY, merge};
+    use portreeve_crds::service_traffic::BALANCED;
+
+    #[test]
+    fn a_condition_has_the_word_that_kubectl_shows() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        for (desired, expected) in [
+            (Desired::yes(BALANCED, "WithinLimit", "text"), "True"),
+            (Desired::no(BALANCED, "AboveLimit", "text"), "False"),
+            (Desired::unknown(BALANCED, "NoLimit", "text"), "Unknown"),
+            (Desired::yes(READY, "Reported", "text"), "?"),
+        ] {
+            assert_eq!(word(&merge(&[], &[desired], Some(1), now), BALANCED), expected);
+        }
+    }
 
     #[test]
     fn an_even_service_has_a_bar_of_the_mean_and_no_more() {
