@@ -17,7 +17,9 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE", default_value = names::NAMESPACE)]
     pub namespace: String,
     /// Directory with `tls.crt`, `tls.key` and, optionally, `ca.crt` to serve with, in place of the Secret
-    /// `portreeve-webhook-tls`; for cert-manager. Changes are taken up within 10 seconds.
+    /// `portreeve-webhook-tls`; for development, and for a webhook that runs outside the cluster. The operator registers
+    /// its own authority whatever is served, so in the cluster the Secret is what API servers trust. Changes are taken up
+    /// within 10 seconds.
     #[arg(long, value_name = "DIR")]
     pub cert_dir: Option<PathBuf>,
     /// PEM file of the authority that clients must show a certificate of. Without it every client may ask; what it learns
