@@ -7,10 +7,8 @@ use std::path::PathBuf;
 /// Makes externalTrafficPolicy safe to use: find what is wrong, why, and mend it.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-portreeve", bin_name = "kubectl portreeve", version, propagate_version = true)]
-#[command(
-    after_help = "Exit codes: 0 clean, 1 findings at or above --fail-on or a failed migration, 2 wrong usage or \
-                        unreadable input, 4 the cluster cannot be reached or refuses."
-)]
+#[command(after_help = "Exit codes: 0 clean, 1 findings at or above --fail-on or a migration that failed or is held \
+                        back, 2 wrong usage or unreadable input, 4 the cluster cannot be reached or refuses.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -183,7 +181,7 @@ pub enum MigrateCommand {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Undo every applied item by its recorded inverse patch
+    /// Undo every applied item, latest first
     Rollback {
         /// Name of the TrafficMigration
         #[arg(default_value = "onlylocal")]

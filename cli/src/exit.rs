@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: nothing to report.
     Clean,
-    /// 1: findings at or above `--fail-on`, or a migration that did not succeed.
+    /// 1: findings at or above `--fail-on`, or a migration that failed or is held back.
     Findings,
     /// 2: the command line is wrong, or input cannot be read.
     Usage,

@@ -38,7 +38,7 @@ pub(crate) async fn run(command: MigrateCommand, cluster: &ClusterArgs) -> Resul
 
 async fn plan(client: &Client, name: &str, namespaces: Vec<String>, output: Output) -> Result<Exit, Failure> {
     let api: Api<TrafficMigration> = Api::all(client.clone());
-    let existing = api.get_opt(name).await.map_err(Failure::from_kube("reading the TrafficMigration"))?;
+    let existing = find(&api, name).await?;
     if let Some(mode) = existing.as_ref().map(|found| found.spec.mode).filter(|mode| *mode == MigrationMode::Apply) {
         return Err(Failure::Usage(format!(
             "TrafficMigration '{name}' is past planning (mode {mode:?}); see `kubectl portreeve migrate status {name}`, or plan under another name"
@@ -60,9 +60,9 @@ async fn plan(client: &Client, name: &str, namespaces: Vec<String>, output: Outp
         .patch(name, &PatchParams::apply(names::MANAGER_CLI).force(), &Patch::Apply(&wanted))
         .await
         .map_err(Failure::from_kube("writing the TrafficMigration"))?;
-    let planned = wait::until(&api, &written, output == Output::Table, |status| wait::holds(status, PLANNED)).await?;
+    let planned = wait::until(&api, &written, output == Output::Table, |status| wait::told(status, PLANNED)).await?;
     show_all(client, &planned, output).await?;
-    Ok(Exit::Clean)
+    Ok(outcome(&planned))
 }
 
 async fn approve(client: &Client, name: &str, hash: &str, accept_new: bool, no_wait: bool) -> Result<Exit, Failure> {
@@ -86,34 +86,88 @@ async fn change(client: &Client, name: &str, spec: Value, no_wait: bool) -> Resu
         api.patch(name, &params, &Patch::Merge(json!({ "spec": spec }))).await.map_err(Failure::from_kube(format!(
             "changing TrafficMigration '{name}' (make one with `kubectl portreeve migrate plan {name}`)"
         )))?;
+    let written = if is_stuck(&written) { ask_again(&api, &params, &written).await? } else { written };
     if no_wait {
         return Ok(Exit::Clean);
     }
     let ended = wait::until(&api, &written, true, wait::rests).await?;
     show_all(client, &ended, Output::Table).await?;
-    match outcome(&ended) {
-        Exit::Clean => Ok(Exit::Clean),
-        _ => Err(Failure::Migration(format!("migration '{name}' failed; the items above say where and why"))),
+    match phase(&ended) {
+        Some(MigrationPhase::Failed) => {
+            Err(Failure::Migration(format!("migration '{name}' failed; what is told above says where and why")))
+        }
+        Some(MigrationPhase::Blocked) => {
+            Err(Failure::Migration(format!("migration '{name}' is held back; what is told above says by what")))
+        }
+        _ => Ok(Exit::Clean),
     }
 }
 
+/// The operator has seen exactly this spec and will try no more, or not soon: what the user asks for is what the spec says
+/// already.
+fn is_stuck(migration: &TrafficMigration) -> bool {
+    let seen = migration.status.as_ref().and_then(|status| status.observed_generation);
+    let stuck = matches!(phase(migration), Some(MigrationPhase::Failed | MigrationPhase::Blocked));
+    stuck && seen == migration.metadata.generation
+}
+
+/// Asks the operator to try again what it gave up. A new generation is what it takes for that word, so the spec goes to
+/// another that means the same or less, and back.
+async fn ask_again(
+    api: &Api<TrafficMigration>,
+    params: &PatchParams,
+    migration: &TrafficMigration,
+) -> Result<TrafficMigration, Failure> {
+    let name = migration.metadata.name.as_deref().unwrap_or_default();
+    let owned = migration.spec.include_owned;
+    let other = if owned == Some(false) { None } else { Some(false) };
+    let mut written = migration.clone();
+    for include_owned in [other, owned] {
+        let patch = json!({"spec": {"includeOwned": include_owned}});
+        written = api
+            .patch(name, params, &Patch::Merge(patch))
+            .await
+            .map_err(Failure::from_kube(format!("changing TrafficMigration '{name}'")))?;
+    }
+    Ok(written)
+}
+
+fn phase(migration: &TrafficMigration) -> Option<MigrationPhase> {
+    migration.status.as_ref().and_then(|status| status.phase)
+}
+
 fn outcome(migration: &TrafficMigration) -> Exit {
-    match migration.status.as_ref().and_then(|status| status.phase) {
-        Some(MigrationPhase::Failed) => Exit::Findings,
+    match phase(migration) {
+        Some(MigrationPhase::Failed | MigrationPhase::Blocked) => Exit::Findings,
         _ => Exit::Clean,
     }
 }
 
 async fn get(client: &Client, name: &str) -> Result<TrafficMigration, Failure> {
-    Api::<TrafficMigration>::all(client.clone())
-        .get_opt(name)
-        .await
-        .map_err(Failure::from_kube("reading the TrafficMigration"))?
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "there is no TrafficMigration '{name}'; make one with `kubectl portreeve migrate plan {name}`"
-            ))
-        })
+    find(&Api::all(client.clone()), name).await?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "there is no TrafficMigration '{name}'; make one with `kubectl portreeve migrate plan {name}`"
+        ))
+    })
+}
+
+/// None where there is no migration of that name; where the API server does not know the kind at all, it says so without
+/// naming the object.
+async fn find(api: &Api<TrafficMigration>, name: &str) -> Result<Option<TrafficMigration>, Failure> {
+    match api.get(name).await {
+        Ok(found) => Ok(Some(found)),
+        Err(kube::Error::Api(status)) if status.code == 404 => {
+            if status.details.is_some_and(|details| details.name == name) {
+                return Ok(None);
+            }
+            Err(Failure::Refused {
+                doing: "reading the TrafficMigration".to_owned(),
+                answer: "it knows no TrafficMigrations; is Portreeve installed? `kubectl portreeve status` shows it"
+                    .to_owned(),
+            })
+        }
+        Err(error) => Err(Failure::from_kube("reading the TrafficMigration")(error)),
+    }
 }
 
 async fn show_all(client: &Client, migration: &TrafficMigration, output: Output) -> Result<(), Failure> {

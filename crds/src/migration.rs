@@ -103,7 +103,7 @@ pub struct TrafficMigrationSpec {
     /// annotation back, so by default such items are only proposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_owned: Option<bool>,
-    /// Undo: every applied item gets its recorded inverse patch, in reverse order.
+    /// Undo: every applied item becomes as it was before, latest first. Once more after a failure: any change of the spec.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<bool>,
 }
@@ -191,13 +191,17 @@ pub struct TrafficMigrationStatus {
 pub enum MigrationPhase {
     /// The plan is shown; nothing was changed.
     Planned,
-    /// Patches are recorded on the items; nothing was changed.
+    /// Patches are recorded on the items; nothing was changed. Mode Propose ends here, and Apply where every Service
+    /// belongs to a source that would bring its annotation back.
     Proposed,
     /// Traffic-changing items wait for `spec.approval`.
     AwaitingApproval,
     /// Items are being applied or watched.
     Applying,
-    /// Every item came to its end.
+    /// All that is left to apply is held back: by a gate, or by a health check node port that cannot be had. What holds
+    /// an item back is in its message; a gate is looked at again whenever the Service's endpoints change.
+    Blocked,
+    /// Every item came to its end: applied, proposed for its source, or never to be touched.
     Completed,
     /// Items are being undone.
     RollingBack,

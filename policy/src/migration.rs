@@ -25,7 +25,7 @@ mod rollback;
 pub use gates::{GateRefusal, gates};
 pub use hash::plan_hash;
 pub use patch::{asked_health_check_port, stays_in_bounds, with_resource_version, without_health_check_port};
-pub use rollback::{RollbackRefusal, rollback_patch};
+pub use rollback::{Leftover, RollbackRefusal, leftover, rollback_patch};
 
 use crate::legacy::LegacyAnnotations;
 use crate::subject::Subject;

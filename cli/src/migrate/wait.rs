@@ -10,20 +10,30 @@ use portreeve_crds::condition::is_true;
 use portreeve_crds::migration::{MigrationPhase, TrafficMigrationStatus};
 use std::time::Duration;
 
-/// How long the operator may stay silent before we say so; it answers within a second when it runs.
+/// How long the operator may stay silent before we say so; it answers within a second when it runs, and a Service under
+/// watch is silent by itself.
 const SILENCE: Duration = Duration::from_secs(120);
+/// The operator's own window where the spec names none.
+const DEFAULT_WINDOW: u64 = 30;
 
 /// Whether the condition `type_` is true.
 pub(super) fn holds(status: &TrafficMigrationStatus, type_: &str) -> bool {
     is_true(&status.conditions, type_)
 }
 
-/// Whether nothing more will happen without the user.
+/// Whether the condition `type_` is decided, one way or the other.
+pub(super) fn told(status: &TrafficMigrationStatus, type_: &str) -> bool {
+    status.conditions.iter().any(|condition| condition.type_ == type_)
+}
+
+/// Whether nothing more will happen without the user, or without somebody who brings up Pods.
 pub(super) fn rests(status: &TrafficMigrationStatus) -> bool {
     matches!(
         status.phase,
         Some(
             MigrationPhase::AwaitingApproval
+                | MigrationPhase::Blocked
+                | MigrationPhase::Proposed
                 | MigrationPhase::Completed
                 | MigrationPhase::RolledBack
                 | MigrationPhase::Failed
@@ -44,12 +54,20 @@ pub(super) async fn until(
         .default_backoff()
         .applied_objects();
     pin_mut!(stream);
+    let window = from.spec.verify.as_ref().and_then(|verify| verify.window_seconds);
+    let silence =
+        SILENCE + Duration::from_secs(window.map_or(DEFAULT_WINDOW, |window| window.max(0).unsigned_abs().into()));
+    let mut seen = false;
     loop {
-        let next = tokio::time::timeout(SILENCE, stream.next()).await;
+        let patience = if seen { silence } else { SILENCE };
+        let next = tokio::time::timeout(patience, stream.next()).await;
         let Ok(next) = next else {
+            let what = if seen { "said nothing more about" } else { "has not looked at" };
             return Err(Failure::Migration(format!(
-                "no news of migration '{name}' for {} s; is the operator running? `kubectl portreeve status` shows it",
-                SILENCE.as_secs()
+                "the operator {what} migration '{name}' for {} s; is it running? `kubectl portreeve status` shows it. \
+                 Nothing is lost: it goes on from where it was, and `kubectl portreeve migrate status {name}` shows where \
+                 that is",
+                patience.as_secs()
             )));
         };
         let migration = match next {
@@ -60,7 +78,8 @@ pub(super) async fn until(
         };
         let Some(status) = migration.status.as_ref() else { continue };
         bar.set_message(line(status));
-        if status.observed_generation >= generation && done(status) {
+        seen = status.observed_generation >= generation;
+        if seen && done(status) {
             bar.finish_and_clear();
             return Ok(migration);
         }
@@ -81,5 +100,6 @@ fn line(status: &TrafficMigrationStatus) -> String {
     let phase = status.phase.map_or_else(|| "Planning".to_owned(), |phase| format!("{phase:?}"));
     let Some(counts) = &status.counts else { return phase };
     let all = counts.safe + counts.needs_approval + counts.invalid;
-    format!("{phase}: {} of {all} done, {} undone, {} failed", counts.done, counts.rolled_back, counts.failed)
+    let (done, undone, blocked, failed) = (counts.done, counts.rolled_back, counts.blocked, counts.failed);
+    format!("{phase}: {done} of {all} done, {undone} undone, {blocked} held back, {failed} failed")
 }

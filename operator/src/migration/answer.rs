@@ -5,7 +5,7 @@ use crate::notice::Reason;
 use k8s_openapi::api::core::v1::Service;
 use portreeve_crds::TrafficMigrationItemSpec;
 use portreeve_crds::migration::{Decision, ItemState, TrafficMigrationItemStatus};
-use portreeve_policy::migration::asked_health_check_port;
+use portreeve_policy::migration::{Leftover, RollbackRefusal, asked_health_check_port, leftover};
 
 /// Conflicts after which an item fails.
 pub(crate) const MOST_CONFLICTS: i32 = 5;
@@ -23,7 +23,19 @@ pub(crate) enum Answer {
     Gone,
     /// HTTP 500 on a patch that asks for a health check node port: out of range or taken.
     PortRefused,
+    /// Not sent: the Service is no longer as the change left it.
+    Unfit(RollbackRefusal),
+    /// An admission webhook or an admission policy refused.
+    Denied(String),
     Refused(String),
+}
+
+/// Why an undo is made, and what is known to stand in its way.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Undo {
+    pub(crate) why: String,
+    /// The policy that has ETP001 at Fix for this Service, so that admission removes the annotations again.
+    pub(crate) remover: Option<String>,
 }
 
 /// The status after a change was tried: `old` is the one before, `intent` the one that announced it.
@@ -71,21 +83,47 @@ pub(crate) fn after_change(
             );
             (untouched(ItemState::Blocked, message), Reason::MigrationItemBlocked)
         }
+        Answer::Denied(text) => {
+            let message = denied("patch", "apply", spec, text);
+            (untouched(ItemState::Failed, message), Reason::MigrationItemFailed)
+        }
         Answer::Refused(text) => {
             let message = format!("The API server refused the patch: {text}");
             (untouched(ItemState::Failed, message), Reason::MigrationItemFailed)
+        }
+        Answer::Unfit(refusal) => {
+            (untouched(ItemState::Failed, format!("Not applied: {refusal}.")), Reason::MigrationItemFailed)
         }
     }
 }
 
 /// The status after an undo was tried.
+///
+/// RolledBack has one meaning: the Service is as it was before, annotations included. An undo that was taken but changed
+/// by admission is Failed, even where traffic is restored: `appliedAt` and the state before stay on the item, so that the
+/// undo can be tried again once admission lets it through. As RolledBack it would be planned anew, found without
+/// annotations and dropped, and with it the last record of them.
 pub(crate) fn after_undo(
+    spec: &TrafficMigrationItemSpec,
     old: &TrafficMigrationItemStatus,
-    why: String,
+    undo: &Undo,
     answer: &Answer,
 ) -> (TrafficMigrationItemStatus, Reason) {
     let (state, message, reason) = match answer {
-        Answer::Taken(_) => (ItemState::RolledBack, why, Reason::MigrationItemRolledBack),
+        Answer::Taken(service) => {
+            let left = leftover(spec, service);
+            if left.is_empty() {
+                (ItemState::RolledBack, undo.why.clone(), Reason::MigrationItemRolledBack)
+            } else {
+                (ItemState::Failed, interfered(spec, undo, &left), Reason::MigrationItemFailed)
+            }
+        }
+        Answer::Unfit(refusal) => {
+            (ItemState::Failed, format!("Cannot be undone: {refusal}."), Reason::MigrationItemFailed)
+        }
+        Answer::Denied(text) => {
+            (ItemState::Failed, denied("undo", "rollback", spec, text), Reason::MigrationItemFailed)
+        }
         // The live Service is looked at again, and the undo made from what it is then.
         Answer::Conflict => (state(old), old.message.clone().unwrap_or_default(), Reason::MigrationItemBlocked),
         Answer::Gone => (ItemState::Gone, "The Service is gone.".to_owned(), Reason::MigrationItemFailed),
@@ -97,6 +135,38 @@ pub(crate) fn after_undo(
         }
     };
     (TrafficMigrationItemStatus { state: Some(state), message: Some(message), ..old.clone() }, reason)
+}
+
+/// What to do comes before what admission said, which may be long.
+fn denied(what: &str, again: &str, spec: &TrafficMigrationItemSpec, text: &str) -> String {
+    format!(
+        "Admission refused the {what}; nothing was changed. Set the rule that refuses it to Warn, then: kubectl portreeve \
+         migrate {again} {}. It said: {text}",
+        spec.migration
+    )
+}
+
+fn interfered(spec: &TrafficMigrationItemSpec, undo: &Undo, left: &Leftover) -> String {
+    let why = &undo.why;
+    let again = format!("kubectl portreeve migrate rollback {}", spec.migration);
+    if let Some(now) = &left.policy {
+        let now = now.as_deref().unwrap_or("absent");
+        return format!(
+            "{why} But admission set spec.externalTrafficPolicy to {now} on the way, so the change is not undone. Find out \
+             who (kubectl get mutatingwebhookconfigurations), stop it, then: {again}"
+        );
+    }
+    let keys = left.annotations.join(", ");
+    match &undo.remover {
+        Some(policy) => format!(
+            "{why} Traffic is as it was before, but admission removed {keys} again: {policy} sets rule ETP001 to Fix. Set \
+             it to Warn there, then: {again}"
+        ),
+        None => format!(
+            "{why} Traffic is as it was before, but admission removed or changed {keys}. Find out who (rule ETP001 at Fix, \
+             or kubectl get mutatingwebhookconfigurations), stop it, then: {again}"
+        ),
+    }
 }
 
 /// The status of an item whose patch the API server took.

@@ -1,6 +1,6 @@
 //! Step 4, client required: records items and changes Services.
 
-use super::answer::{self, Answer};
+use super::answer::{self, Answer, Undo};
 use super::build::{Prepared, Work};
 use super::machine::Step;
 use super::status::{self, Mark};
@@ -13,7 +13,9 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use portreeve_crds::migration::{PatchOperation, TrafficMigrationItemStatus};
 use portreeve_crds::{TrafficMigration, TrafficMigrationItem, names};
-use portreeve_policy::migration::{asked_health_check_port, with_resource_version, without_health_check_port};
+use portreeve_policy::migration::{
+    asked_health_check_port, rollback_patch, with_resource_version, without_health_check_port,
+};
 use serde_json::Value;
 use thiserror::Error;
 
@@ -22,6 +24,8 @@ use thiserror::Error;
 pub(crate) enum ApplyError {
     #[error("cannot record a TrafficMigrationItem: {0}")]
     Record(#[source] kube::Error),
+    #[error("cannot read the Service: {0}")]
+    Read(#[source] kube::Error),
     #[error("cannot patch the Service: {0}")]
     Patch(#[source] kube::Error),
     #[error("cannot write the patch as JSON: {0}")]
@@ -34,7 +38,7 @@ impl ApplyError {
     /// The API server's answer, if it was asked.
     pub(crate) const fn cause(&self) -> Option<&kube::Error> {
         match self {
-            Self::Record(error) | Self::Patch(error) => Some(error),
+            Self::Record(error) | Self::Read(error) | Self::Patch(error) => Some(error),
             Self::Json(_) => None,
             Self::Status(error) => Some(&error.0),
         }
@@ -70,9 +74,7 @@ pub(crate) async fn apply(client: &Client, prepared: Prepared, now: Timestamp) -
             Step::Apply { item, resource_version, accept_new_port } => {
                 change(client, item, &resource_version, accept_new_port, now).await
             }
-            Step::Undo { item, resource_version, patch, why } => {
-                undo(client, item, &resource_version, &patch, why).await
-            }
+            Step::Undo { item, undo } => take_back(client, item, &undo).await,
             Step::Rest { until } => Ok(Applied { until, settled: true, ..Applied::default() }),
         },
     }
@@ -143,17 +145,23 @@ async fn change(
     Ok(done)
 }
 
-async fn undo(
-    client: &Client,
-    item: TrafficMigrationItem,
-    resource_version: &str,
-    patch: &[PatchOperation],
-    why: String,
-) -> Result<Applied, ApplyError> {
+/// The way back is made from the whole Service as it is now: what the index keeps lacks annotations, and a patch made
+/// from that could replace them.
+async fn take_back(client: &Client, item: TrafficMigrationItem, undo: &Undo) -> Result<Applied, ApplyError> {
     let old = item.status.clone().unwrap_or_default();
     let mut done = Applied::default();
-    let answer = send_checked(client, &item, patch, resource_version).await?;
-    let (status, reason) = answer::after_undo(&old, why, &answer);
+    let live = service_api(client, &item).get_opt(&item.spec.service.name).await.map_err(ApplyError::Read)?;
+    let answer = match live {
+        None => Answer::Gone,
+        Some(live) => match rollback_patch(&item.spec, &live) {
+            Ok(patch) => {
+                let version = live.metadata.resource_version.as_deref().unwrap_or_default();
+                send_checked(client, &item, &patch, version).await?
+            }
+            Err(refusal) => Answer::Unfit(refusal),
+        },
+    };
+    let (status, reason) = answer::after_undo(&item.spec, &old, undo, &answer);
     if let Answer::Taken(service) = answer {
         done.events.push(Event::Service(Delta::Applied(*service)));
     }
@@ -171,7 +179,7 @@ async fn send_checked(
     patch: &[PatchOperation],
     resource_version: &str,
 ) -> Result<Answer, ApplyError> {
-    let api: Api<Service> = Api::namespaced(client.clone(), item.metadata.namespace.as_deref().unwrap_or_default());
+    let api = service_api(client, item);
     let body: Value = serde_json::to_value(with_resource_version(patch, resource_version))?;
     let asks_for_port = asked_health_check_port(patch).is_some();
     for dry_run in [true, false] {
@@ -186,14 +194,33 @@ async fn send_checked(
         return match api_error::code(&error) {
             Some(404) => Ok(Answer::Gone),
             Some(409) => Ok(Answer::Conflict),
+            Some(400..=499) if is_denied(&error) => Ok(Answer::Denied(api_error::text(&error))),
             // A failed `test` operation.
             Some(422) if api_error::is_patch_mismatch(&error) => Ok(Answer::Conflict),
-            Some(500) if asks_for_port => Ok(Answer::PortRefused),
+            Some(500) if asks_for_port && !is_webhook_failure(&error) => Ok(Answer::PortRefused),
             Some(400..=499) if api_error::code(&error) != Some(429) => Ok(Answer::Refused(api_error::text(&error))),
             _ => Err(ApplyError::Patch(error)),
         };
     }
     Ok(Answer::Conflict)
+}
+
+/// The API server's words, which it puts before those of the webhook or policy.
+fn is_denied(error: &kube::Error) -> bool {
+    let denied = |message: &str| {
+        message.contains("denied the request")
+            || (message.contains("ValidatingAdmissionPolicy '") && message.contains("denied request"))
+    };
+    api_error::status(error).is_some_and(|status| denied(&status.message))
+}
+
+/// A webhook that must answer did not; that says nothing about the patch.
+fn is_webhook_failure(error: &kube::Error) -> bool {
+    api_error::status(error).is_some_and(|status| status.message.contains("failed calling webhook"))
+}
+
+fn service_api(client: &Client, item: &TrafficMigrationItem) -> Api<Service> {
+    Api::namespaced(client.clone(), item.metadata.namespace.as_deref().unwrap_or_default())
 }
 
 fn item_api(client: &Client, item: &TrafficMigrationItem) -> Api<TrafficMigrationItem> {

@@ -5,18 +5,17 @@
 //! items, then applying, then the migration's own status.
 
 use super::BATCH;
-use super::answer::{PORT_REFUSED, WATCHED, applied};
+use super::answer::{PORT_REFUSED, Undo, WATCHED, applied};
 use super::dereference::ItemView;
 use super::item::{holds_outcome, intended, record, same_plan, state};
 use super::summary::{Approval, Progress};
 use super::validate::Validated;
+use crate::index::has_legacy_annotation;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Service;
 use portreeve_crds::TrafficMigrationItem;
-use portreeve_crds::migration::{
-    Decision, Gates, ItemState, MigrationMode, PatchOperation, TrafficMigrationItemStatus, Verify,
-};
-use portreeve_policy::migration::{PlannedItem, gates, plan_hash, rollback_patch, stays_in_bounds};
+use portreeve_crds::migration::{Decision, Gates, ItemState, MigrationMode, TrafficMigrationItemStatus, Verify};
+use portreeve_policy::migration::{PlannedItem, gates, leftover, plan_hash, stays_in_bounds};
 use std::collections::BTreeMap;
 
 /// Seconds of the verify window where the spec names none.
@@ -33,8 +32,8 @@ pub(crate) enum Step {
     Mark(Vec<(TrafficMigrationItem, TrafficMigrationItemStatus)>),
     /// Change a Service as the item says.
     Apply { item: TrafficMigrationItem, resource_version: String, accept_new_port: bool },
-    /// Take a change back; `then` says in which state the item ends.
-    Undo { item: TrafficMigrationItem, resource_version: String, patch: Vec<PatchOperation>, why: String },
+    /// Take a change back. The patch is not made here, where only a part of the Service is known.
+    Undo { item: TrafficMigrationItem, undo: Undo },
     /// Nothing to do to items; look again at `until` if given.
     Rest { until: Option<Timestamp> },
 }
@@ -58,7 +57,7 @@ impl Machine<'_, '_> {
     fn next(&self) -> Step {
         let rollback = self.view.migration.spec.rollback.unwrap_or(false);
         self.settle_begun()
-            .or_else(|| if rollback { self.undo_next() } else { None })
+            .or_else(|| if rollback { self.retry_undo().or_else(|| self.undo_next()) } else { None })
             .or_else(|| if rollback || self.view.problem.is_some() { None } else { self.go_forward() })
             .unwrap_or_else(|| self.rest())
     }
@@ -99,7 +98,7 @@ impl Machine<'_, '_> {
                 if !verify.auto_rollback.unwrap_or(true) {
                     return mark(view, ItemState::Failed, &why);
                 }
-                return Some(self.undo(view, live, why));
+                return Some(undo(view, why));
             }
             let due = window_end(&old, &verify)?;
             let message = match old.message.unwrap_or_default() {
@@ -120,38 +119,49 @@ impl Machine<'_, '_> {
         if is_before(latest, live) {
             return mark(latest, ItemState::RolledBack, "Undone as asked by spec.rollback.");
         }
-        Some(self.undo(latest, live, "Undone as asked by spec.rollback.".to_owned()))
+        Some(undo(latest, "Undone as asked by spec.rollback.".to_owned()))
     }
 
-    fn undo(&self, view: &ItemView<'_>, live: &Service, why: String) -> Step {
-        match rollback_patch(&view.item.spec, live) {
-            Ok(patch) => Step::Undo { item: view.item.clone(), resource_version: version(live), patch, why },
-            Err(refusal) => {
-                let message = format!("Cannot be undone: {refusal}.");
-                mark_always(
-                    view,
-                    TrafficMigrationItemStatus {
-                        state: Some(ItemState::Failed),
-                        message: Some(message),
-                        ..status(view)
-                    },
-                )
-            }
-        }
-    }
-
-    /// A changed spec is the user's word to try again: what failed or was undone is planned anew.
-    fn retry_after_change(&self) -> Option<Step> {
+    fn spec_changed(&self) -> bool {
         let migration = self.view.migration;
         let observed = migration.status.as_ref().and_then(|status| status.observed_generation);
-        if observed.is_none() || observed == migration.metadata.generation {
+        observed.is_some() && observed != migration.metadata.generation
+    }
+
+    /// A changed spec is the user's word to try again: what was applied and failed since is to be undone like the rest.
+    fn retry_undo(&self) -> Option<Step> {
+        let failed = self.view.items.iter().filter(|view| self.spec_changed() && is_left_applied(&status(view)));
+        let marks = failed.map(|view| (view.item.clone(), held(view, "Applied; to be undone.")));
+        step_of(marks.take(BATCH).collect())
+    }
+
+    /// A changed spec is the user's word to try again: what failed or was undone is planned anew. What was applied and
+    /// has no annotation any more cannot be planned: the item stays, as the only record of what was there before.
+    fn retry_after_change(&self) -> Option<Step> {
+        if !self.spec_changed() {
             return None;
         }
         let refused = |view: &ItemView<'_>| view.item.status.as_ref().is_some_and(was_port_refused);
         let stuck = self.view.items.iter().filter(|view| is_stuck(view) || refused(view));
-        let again =
-            TrafficMigrationItemStatus { state: Some(ItemState::Planned), ..TrafficMigrationItemStatus::default() };
-        step_of(stuck.take(BATCH).map(|view| (view.item.clone(), again.clone())).collect())
+        let marks = stuck.map(|view| {
+            let stripped = |live: &&Service| same_service(view, live) && !has_legacy_annotation(live);
+            let new = match view.live.filter(stripped) {
+                Some(live) if is_left_applied(&status(view)) && outcome(view, live) => {
+                    held(view, "Applied, and left as it is.")
+                }
+                Some(_) if is_left_applied(&status(view)) => held(
+                    view,
+                    "The annotations are gone, but externalTrafficPolicy is not as it was approved. Set it yourself, or \
+                     roll back and plan anew.",
+                ),
+                _ => {
+                    let state = Some(ItemState::Planned);
+                    TrafficMigrationItemStatus { state, ..TrafficMigrationItemStatus::default() }
+                }
+            };
+            (view.item.clone(), new)
+        });
+        step_of(marks.take(BATCH).collect())
     }
 
     /// Brings the recorded items in line with today's plan. What was applied, or failed, stays as it was recorded.
@@ -280,6 +290,11 @@ impl Machine<'_, '_> {
             approval: self.approval(),
             items: items.collect(),
             changed: self.view.items.iter().any(|view| is_changed(&status(view))),
+            left_applied: self.view.items.iter().any(|view| is_left_applied(&status(view))),
+            blocked: self.view.items.iter().find(|view| state(&status(view)) == ItemState::Blocked).map(|view| {
+                let (namespace, name) = service_of(view.item);
+                format!("{namespace}/{name}: {}", status(view).message.unwrap_or_default())
+            }),
             problem: self.view.problem.as_ref().map(ToString::to_string),
         }
     }
@@ -353,6 +368,11 @@ fn is_changed(status: &TrafficMigrationItemStatus) -> bool {
     matches!(state(status), ItemState::Done | ItemState::Verifying) && status.applied_at.is_some()
 }
 
+/// Applied, and then it failed: the watch, or the undo.
+fn is_left_applied(status: &TrafficMigrationItemStatus) -> bool {
+    state(status) == ItemState::Failed && status.applied_at.is_some()
+}
+
 /// Stops the migration until its spec changes.
 fn is_stuck(view: &ItemView<'_>) -> bool {
     matches!(state(&status(view)), ItemState::Failed | ItemState::RolledBack)
@@ -368,7 +388,16 @@ fn outcome(view: &ItemView<'_>, live: &Service) -> bool {
 
 /// The live Service is as it was before the change: an undo was made, and not recorded.
 fn is_before(view: &ItemView<'_>, live: &Service) -> bool {
-    holds_outcome(&view.item.spec.inverse, &view.item.spec.service.uid, live)
+    leftover(&view.item.spec, live).is_empty()
+}
+
+fn undo(view: &ItemView<'_>, why: String) -> Step {
+    Step::Undo { item: view.item.clone(), undo: Undo { why, remover: view.remover.clone() } }
+}
+
+/// The item counts as applied again, and its record stays.
+fn held(view: &ItemView<'_>, message: &str) -> TrafficMigrationItemStatus {
+    TrafficMigrationItemStatus { state: Some(ItemState::Done), message: Some(message.to_owned()), ..status(view) }
 }
 
 fn version(live: &Service) -> String {

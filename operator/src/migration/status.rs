@@ -8,6 +8,7 @@ use crate::notice::{Notice, Reason};
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use portreeve_crds::condition::READY;
 use portreeve_crds::migration::{Decision, ItemState, MigrationPhase, TrafficMigrationItemStatus};
 use portreeve_crds::{TrafficMigration, TrafficMigrationItem, names};
 use thiserror::Error;
@@ -118,12 +119,16 @@ fn phase_notice(before: Option<MigrationPhase>, migration: &TrafficMigration) ->
         MigrationPhase::AwaitingApproval => {
             (Reason::MigrationAwaitsApproval, format!("Items that change traffic wait for approval of {hash}."))
         }
-        MigrationPhase::Completed => (Reason::MigrationCompleted, "Every item came to its end.".to_owned()),
+        MigrationPhase::Completed => {
+            let ready = status.conditions.iter().find(|condition| condition.type_ == READY);
+            (Reason::MigrationCompleted, ready.map(|ready| ready.message.clone()).unwrap_or_default())
+        }
         MigrationPhase::RolledBack => (Reason::MigrationRolledBack, "Every applied item was undone.".to_owned()),
         MigrationPhase::Failed => {
             (Reason::MigrationFailed, "Nothing more is done until the spec changes; see the items.".to_owned())
         }
-        MigrationPhase::Applying | MigrationPhase::RollingBack => return None,
+        // The items' own Events tell.
+        MigrationPhase::Applying | MigrationPhase::Blocked | MigrationPhase::RollingBack => return None,
     };
     Some(Notice::about(migration, reason, note))
 }

@@ -29,6 +29,10 @@ pub(crate) struct Progress {
     pub(crate) items: Vec<(Decision, ItemState)>,
     /// Some item is applied and not undone.
     pub(crate) changed: bool,
+    /// Some item is applied, and its watch or its undo failed.
+    pub(crate) left_applied: bool,
+    /// The first item that is held back, and why.
+    pub(crate) blocked: Option<String>,
     /// Why the spec cannot be followed.
     pub(crate) problem: Option<String>,
 }
@@ -40,19 +44,27 @@ impl Progress {
 
     /// Where the migration stands.
     pub(crate) fn phase(&self, mode: MigrationMode, rollback: bool) -> MigrationPhase {
-        if self.problem.is_some() || self.any(&[ItemState::Failed]) {
-            return MigrationPhase::Failed;
-        }
         if rollback {
-            return if self.changed { MigrationPhase::RollingBack } else { MigrationPhase::RolledBack };
+            // What failed before it was applied does not stand in the way of going back.
+            return match (self.left_applied, self.changed) {
+                (true, _) => MigrationPhase::Failed,
+                (false, true) => MigrationPhase::RollingBack,
+                (false, false) => MigrationPhase::RolledBack,
+            };
         }
         match mode {
-            _ if self.any(&[ItemState::RolledBack]) => MigrationPhase::Failed,
+            _ if self.problem.is_some() => MigrationPhase::Failed,
+            _ if self.any(&[ItemState::Failed, ItemState::RolledBack]) => MigrationPhase::Failed,
             _ if self.any(&[ItemState::Verifying]) => MigrationPhase::Applying,
             MigrationMode::Plan => MigrationPhase::Planned,
             MigrationMode::Propose => MigrationPhase::Proposed,
-            MigrationMode::Apply if self.any(&[ItemState::Planned, ItemState::Blocked]) => MigrationPhase::Applying,
+            MigrationMode::Apply if self.any(&[ItemState::Planned]) => MigrationPhase::Applying,
+            MigrationMode::Apply if self.any(&[ItemState::Blocked]) => MigrationPhase::Blocked,
             MigrationMode::Apply if self.any(&[ItemState::AwaitingApproval]) => MigrationPhase::AwaitingApproval,
+            // Nothing came of the mode: all that could be applied belongs to somebody else.
+            MigrationMode::Apply if self.any(&[ItemState::Proposed]) && !self.any(&[ItemState::Done]) => {
+                MigrationPhase::Proposed
+            }
             MigrationMode::Apply => MigrationPhase::Completed,
         }
     }
@@ -110,10 +122,10 @@ fn conditions(progress: &Progress, phase: MigrationPhase) -> Vec<Desired> {
             "spec.approval names another plan than the one shown; look at the items and approve status.planHash.",
         ),
     };
-    let (reason, message) = words(phase);
+    let (reason, message) = words(progress, phase);
     let completed = matches!(phase, MigrationPhase::Completed | MigrationPhase::RolledBack);
     let at_rest = completed || matches!(phase, MigrationPhase::Planned | MigrationPhase::Proposed);
-    let condition = |type_, holds| Desired { type_, status: Some(holds), reason, message: message.to_owned() };
+    let condition = |type_, holds| Desired { type_, status: Some(holds), reason, message: message.clone() };
     vec![
         planned,
         approved,
@@ -124,17 +136,41 @@ fn conditions(progress: &Progress, phase: MigrationPhase) -> Vec<Desired> {
     ]
 }
 
-const fn words(phase: MigrationPhase) -> (&'static str, &'static str) {
+fn words(progress: &Progress, phase: MigrationPhase) -> (&'static str, String) {
+    let fixed = |reason, message: &str| (reason, message.to_owned());
     match phase {
-        MigrationPhase::Planned => ("Planned", "The plan is shown; nothing was changed."),
-        MigrationPhase::Proposed => ("Proposed", "Patches are recorded on the items; nothing was changed."),
-        MigrationPhase::AwaitingApproval => ("AwaitingApproval", "Items that change traffic wait for approval."),
-        MigrationPhase::Applying => ("Applying", "Items are being applied, watched or held back by a gate."),
-        MigrationPhase::Completed => ("Completed", "Every item came to its end."),
-        MigrationPhase::RollingBack => ("RollingBack", "Items are being undone."),
-        MigrationPhase::RolledBack => ("RolledBack", "Every applied item was undone."),
-        MigrationPhase::Failed => ("Failed", "Nothing more is done until the spec changes; see the items."),
+        MigrationPhase::Planned => fixed("Planned", "The plan is shown; nothing was changed."),
+        MigrationPhase::Proposed => {
+            fixed("Proposed", "Nothing was changed; the items hold the patches for the sources of the manifests.")
+        }
+        MigrationPhase::AwaitingApproval => fixed("AwaitingApproval", "Items that change traffic wait for approval."),
+        MigrationPhase::Blocked => {
+            let first = progress.blocked.as_deref().unwrap_or_default();
+            let counts = progress.counts();
+            let what =
+                format!("{first} What a gate holds back is looked at again when its endpoints or spec.gates change.");
+            ("Blocked", format!("{} held back. {what}", items(counts.blocked)))
+        }
+        MigrationPhase::Applying => fixed("Applying", "Items are being applied or watched."),
+        MigrationPhase::Completed => ("Completed", completed(&progress.counts())),
+        MigrationPhase::RollingBack => fixed("RollingBack", "Items are being undone."),
+        MigrationPhase::RolledBack => fixed("RolledBack", "Every applied item was undone."),
+        MigrationPhase::Failed => fixed("Failed", "Nothing more is done until the spec changes; see the items."),
     }
+}
+
+fn completed(counts: &MigrationCounts) -> String {
+    let parts = [
+        (counts.done, "applied"),
+        (counts.proposed, "only proposed, for the sources of the manifests"),
+        (counts.invalid, "not readable and not touched"),
+    ];
+    let told: Vec<_> = parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", items(*n))).collect();
+    if told.is_empty() { "Nothing is left to migrate.".to_owned() } else { format!("{}.", told.join("; ")) }
+}
+
+fn items(n: i32) -> String {
+    if n == 1 { "1 item".to_owned() } else { format!("{n} items") }
 }
 
 fn count(n: usize) -> i32 {

@@ -6,7 +6,7 @@ use super::answer::MOST_CONFLICTS;
 use portreeve_crds::migration::{ItemState, MigrationPhase};
 use proptest::prelude::*;
 use serde_json::json;
-use world::{Trouble, World};
+use world::{Admission, Trouble, World};
 
 const APPLY: &str = "Apply";
 
@@ -76,7 +76,13 @@ fn a_gate_holds_back_until_pods_are_ready() {
     let hash = world.plan_hash();
     world.approve(&hash);
     world.run();
-    assert_eq!(world.item("changes").state, Some(ItemState::Blocked));
+    let item = world.item("changes");
+    assert_eq!(item.state, Some(ItemState::Blocked));
+    assert!(item.message.unwrap().contains("0 nodes have a ready Pod, 1 are wanted."));
+    assert_eq!(world.phase(), Some(MigrationPhase::Blocked));
+    let (reason, message) = world.condition("Ready");
+    assert_eq!(reason, "Blocked");
+    assert!(message.contains("shop/changes: Held back: 0 nodes"), "{message}");
     world.set_pods("changes", &["n1"]);
     world.run();
     assert_eq!(world.policy("changes"), "Local");
@@ -149,6 +155,7 @@ fn an_owned_service_is_proposed_unless_asked_otherwise() {
     world.run();
     assert_eq!(world.item("owned").state, Some(ItemState::Proposed));
     assert!(world.is_legacy("owned"));
+    assert_eq!(world.phase(), Some(MigrationPhase::Proposed), "nothing was applied, so nothing is completed");
     let hash = world.plan_hash();
     world.set_spec(json!({"includeOwned": true, "approval": {"planHash": hash}}));
     world.run();
@@ -167,6 +174,157 @@ fn a_deleted_service_is_gone_and_an_edited_item_is_never_applied() {
     world.run();
     assert_eq!(world.policy("changes"), "Cluster");
     assert_eq!(world.item("changes").state, Some(ItemState::AwaitingApproval));
+}
+
+fn done(services: &[&str]) -> World {
+    let mut world = World::new(APPLY, services);
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::Completed));
+    world
+}
+
+#[test]
+fn an_undo_keeps_annotations_that_the_index_does_not() {
+    let mut world = World::new(APPLY, &["applied"]);
+    let before = world.specs();
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.service("applied").metadata.annotations.unwrap().len(), 1, "what kubectl keeps");
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::RolledBack));
+    assert_eq!(world.specs(), before);
+}
+
+#[test]
+fn an_undo_that_admission_changes_is_no_success_and_can_be_tried_again() {
+    let mut world = World::new(APPLY, &["changes", "safe"]);
+    let before = world.specs();
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    world.admission = Admission::Removes;
+    world.add_policy("tidy", "ETP001", "Fix");
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::Failed));
+    assert_eq!(world.policy("changes"), "Cluster", "traffic is restored all the same");
+    for name in ["changes", "safe"] {
+        let item = world.item(name);
+        assert_eq!(item.state, Some(ItemState::Failed));
+        let message = item.message.unwrap();
+        assert!(message.contains("Traffic is as it was before, but admission removed"), "{message}");
+        assert!(message.contains("ctp/tidy sets rule ETP001 to Fix"), "{message}");
+        assert!(message.contains("kubectl portreeve migrate rollback m"), "{message}");
+    }
+
+    world.admission = Admission::Lets;
+    world.set_spec(json!({"includeOwned": false}));
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::RolledBack));
+    assert_eq!(world.specs(), before);
+}
+
+#[test]
+fn an_undo_that_admission_refuses_says_so_and_can_be_tried_again() {
+    let mut world = World::new(APPLY, &["safe"]);
+    let before = world.specs();
+    world.run();
+    world.admission = Admission::Denies;
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    let message = world.item("safe").message.unwrap();
+    assert!(message.starts_with("Admission refused the undo; nothing was changed."), "{message}");
+    assert_eq!(world.phase(), Some(MigrationPhase::Failed));
+    world.admission = Admission::Lets;
+    world.set_spec(json!({"includeOwned": false}));
+    world.run();
+    assert_eq!(world.specs(), before);
+}
+
+#[test]
+fn going_forward_again_keeps_the_record_of_what_could_not_be_undone() {
+    let mut world = World::new(APPLY, &["changes", "safe"]);
+    let before = world.specs();
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    world.admission = Admission::Removes;
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    world.set_spec(json!({"rollback": null}));
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::Completed));
+    let message = world.item("changes").message.unwrap();
+    assert!(message.contains("externalTrafficPolicy is not as it was approved"), "{message}");
+    world.admission = Admission::Lets;
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.specs(), before);
+}
+
+#[test]
+fn a_rollback_takes_back_what_did_not_stand_its_watch_too() {
+    let mut world = World::new(APPLY, &["changes"]);
+    let before = world.specs();
+    world.set_spec(json!({"verify": {"autoRollback": false}}));
+    world.run();
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run_until(|world| world.item("changes").state == Some(ItemState::Verifying));
+    world.set_pods("changes", &[]);
+    world.run();
+    assert_eq!(world.item("changes").state, Some(ItemState::Failed));
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.specs(), before);
+    assert_eq!(world.phase(), Some(MigrationPhase::RolledBack));
+}
+
+#[test]
+fn a_change_that_cannot_be_undone_fails_once_and_says_why() {
+    let mut world = done(&["safe"]);
+    world.edit_service("safe", |service| {
+        let key = "service.beta.kubernetes.io/external-traffic".to_owned();
+        service.metadata.annotations.get_or_insert_default().insert(key, "OnlyLocal".to_owned());
+    });
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert!(world.item("safe").message.unwrap().starts_with("Cannot be undone: annotation"));
+    assert_eq!(world.phase(), Some(MigrationPhase::Failed));
+}
+
+#[test]
+fn what_failed_before_it_was_applied_does_not_stop_a_rollback() {
+    let mut world = World::new(APPLY, &["safe", "changes"]);
+    let before = world.specs();
+    world.run();
+    world.always_conflict = true;
+    let hash = world.plan_hash();
+    world.approve(&hash);
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::Failed));
+    world.always_conflict = false;
+    world.set_spec(json!({"rollback": true}));
+    world.run();
+    assert_eq!(world.phase(), Some(MigrationPhase::RolledBack));
+    assert_eq!(world.specs(), before);
+}
+
+#[test]
+fn completed_tells_what_was_not_applied() {
+    let world = done(&["safe", "owned", "invalid"]);
+    let (_, message) = world.condition("Ready");
+    let told =
+        "1 item applied; 1 item only proposed, for the sources of the manifests; 1 item not readable and not touched.";
+    assert_eq!(message, told);
 }
 
 proptest! {

@@ -1,11 +1,11 @@
 //! A small API server for the machine: Services, items, versions, and trouble on demand.
 
-use super::super::answer::{Answer, after_change, after_undo};
+use super::super::answer::{Answer, Undo, after_change, after_undo};
 use super::super::build::{Prepared, Work, build};
 use super::super::dereference::dereference;
 use super::super::machine::Step;
 use super::super::validate::validate;
-use crate::index::tests::{mk_index, mk_service, mk_slice, object};
+use crate::index::tests::{mk_index, mk_policy, mk_service, mk_slice, object};
 use crate::index::{Delta, Event, Index};
 use crate::key::Key;
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +14,9 @@ use portreeve_crds::migration::{
     Approval, ItemState, MigrationPhase, PatchOperation, TrafficMigrationItemStatus, TrafficMigrationSpec,
 };
 use portreeve_crds::{TrafficMigration, TrafficMigrationItem};
-use portreeve_policy::migration::{asked_health_check_port, with_resource_version, without_health_check_port};
+use portreeve_policy::migration::{
+    asked_health_check_port, rollback_patch, with_resource_version, without_health_check_port,
+};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,8 +31,21 @@ pub(super) enum Trouble {
     Touch,
 }
 
+/// What admission does with the legacy annotations of a Service that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Lets,
+    /// ETP001 at Fix.
+    Removes,
+    /// ETP001 at Deny.
+    Denies,
+}
+
 pub(super) struct World {
     index: Index,
+    /// The Services as the API server has them. The index keeps less of each.
+    stored: BTreeMap<Key, Service>,
+    pub(super) admission: Admission,
     version: u32,
     now: Timestamp,
     pub(super) troubles: VecDeque<Trouble>,
@@ -45,6 +60,8 @@ impl World {
     pub(super) fn new(mode: &str, services: &[&str]) -> Self {
         let mut world = Self {
             index: mk_index(),
+            stored: BTreeMap::new(),
+            admission: Admission::Lets,
             version: 100,
             now: Timestamp::from_second(1_800_000_000).unwrap(),
             troubles: VecDeque::new(),
@@ -53,6 +70,7 @@ impl World {
             most_verifying: 0,
             undone: Vec::new(),
         };
+        world.store(mk_service("web", 1, json!({})));
         for name in services {
             world.add_service(name);
         }
@@ -79,8 +97,10 @@ impl World {
         if name == "owned" {
             annotations.insert("meta.helm.sh/release-name".to_owned(), "shop".to_owned());
         }
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-        service.metadata.managed_fields = None;
+        if name == "applied" {
+            // What kubectl keeps is all that is left when the annotation is gone.
+            annotations.remove("note");
+        }
         self.store(service);
         self.set_pods(name, &["n1", "n2"]);
     }
@@ -93,6 +113,7 @@ impl World {
 
     pub(super) fn delete_service(&mut self, name: &str) {
         let service = self.service(name);
+        self.stored.remove(&Key::new("shop", name));
         self.index.apply(Event::Service(Delta::Deleted(service)));
     }
 
@@ -155,7 +176,7 @@ impl World {
                 Step::Apply { item, resource_version, accept_new_port } => {
                     self.change(item, &resource_version, accept_new_port);
                 }
-                Step::Undo { item, resource_version, patch, why } => self.undo(item, &resource_version, &patch, why),
+                Step::Undo { item, undo } => self.undo(item, &undo),
                 Step::Rest { .. } => {}
             },
         }
@@ -186,17 +207,21 @@ impl World {
         }
     }
 
-    fn undo(&mut self, item: TrafficMigrationItem, version: &str, patch: &[PatchOperation], why: String) {
+    fn undo(&mut self, item: TrafficMigrationItem, undo: &Undo) {
         let trouble = self.troubles.pop_front().unwrap_or(Trouble::None);
         if trouble == Trouble::CrashAtOnce {
             return;
         }
-        let answer = self.send(&item, patch, version);
+        let live = self.service(&item.spec.service.name);
+        let answer = match rollback_patch(&item.spec, &live) {
+            Ok(patch) => self.send(&item, &patch, live.metadata.resource_version.as_deref().unwrap()),
+            Err(refusal) => Answer::Unfit(refusal),
+        };
         if matches!(answer, Answer::Taken(_)) {
             self.undone.push(item.spec.service.name.clone());
         }
         if trouble != Trouble::CrashAfterPatch {
-            let (status, _) = after_undo(&item.status.clone().unwrap_or_default(), why, &answer);
+            let (status, _) = after_undo(&item.spec, &item.status.clone().unwrap_or_default(), undo, &answer);
             self.mark(item, status);
         }
     }
@@ -213,6 +238,19 @@ impl World {
             return Answer::Conflict;
         }
         let mut service: Service = object(live);
+        match self.admission {
+            Admission::Denies if crate::index::has_legacy_annotation(&service) => {
+                return Answer::Denied("HTTP 422: [ETP001 policy=ctp/strict] annotation".to_owned());
+            }
+            Admission::Removes => {
+                let annotations = service.metadata.annotations.get_or_insert_default();
+                annotations.retain(|key, _| !portreeve_crds::names::legacy::ALL.contains(&key.as_str()));
+            }
+            Admission::Lets | Admission::Denies => {}
+        }
+        if service.metadata.annotations.as_ref().is_some_and(BTreeMap::is_empty) {
+            service.metadata.annotations = None;
+        }
         let spec = service.spec.as_mut().unwrap();
         if spec.type_.as_deref() == Some("LoadBalancer") && spec.external_traffic_policy.as_deref() == Some("Local") {
             spec.health_check_node_port.get_or_insert(32_000);
@@ -224,6 +262,8 @@ impl World {
         self.version += 1;
         service.metadata.resource_version = Some(self.version.to_string());
         self.index.apply(Event::Service(Delta::Applied(service.clone())));
+        let key = Key::new("shop", service.metadata.name.clone().unwrap_or_default());
+        self.stored.insert(key, service.clone());
         service
     }
 
@@ -248,8 +288,20 @@ impl World {
         self.index.migrations.get(&"m".to_owned()).cloned().unwrap()
     }
 
-    fn service(&self, name: &str) -> Service {
-        self.index.services.get(&Key::new("shop", name)).cloned().unwrap()
+    /// Somebody else writes to a Service.
+    pub(super) fn edit_service(&mut self, name: &str, edit: impl Fn(&mut Service)) {
+        let mut service = self.service(name);
+        edit(&mut service);
+        self.store(service);
+    }
+
+    pub(super) fn add_policy(&mut self, name: &str, rule: &str, action: &str) {
+        let policy = mk_policy(name, 1, json!({"rules": [{"id": rule, "action": action}]}));
+        self.index.apply(Event::ClusterPolicy(Delta::Applied(policy)));
+    }
+
+    pub(super) fn service(&self, name: &str) -> Service {
+        self.stored.get(&Key::new("shop", name)).cloned().unwrap()
     }
 
     fn recorded(&self, name: &str) -> TrafficMigrationItem {
@@ -262,6 +314,13 @@ impl World {
 
     pub(super) fn phase(&self) -> Option<MigrationPhase> {
         self.migration().status.and_then(|status| status.phase)
+    }
+
+    /// Reason and message of the migration's condition.
+    pub(super) fn condition(&self, type_: &str) -> (String, String) {
+        let conditions = self.migration().status.unwrap().conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == type_).unwrap();
+        (found.reason, found.message)
     }
 
     pub(super) fn plan_hash(&self) -> String {
@@ -277,13 +336,13 @@ impl World {
     }
 
     pub(super) fn services(&self) -> Vec<Service> {
-        self.index.services.values().cloned().collect()
+        self.stored.values().cloned().collect()
     }
 
     /// What a user sees of every Service: annotations and spec.
     pub(super) fn specs(&self) -> BTreeMap<Key, Value> {
         let shown = |service: &Service| json!([service.metadata.annotations, service.spec]);
-        self.index.services.iter().map(|(key, service)| (key.clone(), shown(service))).collect()
+        self.stored.iter().map(|(key, service)| (key.clone(), shown(service))).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::server::{ALLOCATED, write};
 use super::{BETA, PORT, changes, plan, planned};
-use crate::migration::{PlannedItem, RollbackRefusal, rollback_patch, with_resource_version};
+use crate::migration::{Leftover, PlannedItem, RollbackRefusal, leftover, rollback_patch, with_resource_version};
 use crate::testing::annotated;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
@@ -58,6 +58,13 @@ fn an_annotation_map_made_since_is_not_overwritten() {
 }
 
 #[test]
+fn what_kubectl_keeps_survives_where_it_is_all_that_is_left() {
+    let kept = "kubectl.kubernetes.io/last-applied-configuration";
+    let (before, item, after) = applied(CLUSTER, &[(BETA, "OnlyLocal"), (kept, "{}")]);
+    assert_eq!(undone(&item, &after).unwrap(), before);
+}
+
+#[test]
 fn a_safe_item_gets_its_annotations_back_whatever_the_field_says_now() {
     let (_, item, mut after) = applied("{type: NodePort, externalTrafficPolicy: Local}", &[(BETA, "OnlyLocal")]);
     spec_of(&mut after).external_traffic_policy = Some("Cluster".to_owned());
@@ -89,10 +96,38 @@ fn a_service_made_anew_refuses() {
 }
 
 #[test]
-fn a_field_that_somebody_has_set_since_refuses() {
+fn a_field_that_is_back_already_stays_and_the_annotations_follow() {
+    let (before, item, mut after) = applied(CLUSTER, &[(BETA, "OnlyLocal")]);
+    let spec = spec_of(&mut after);
+    spec.external_traffic_policy = Some("Cluster".to_owned());
+    spec.health_check_node_port = None;
+    assert_eq!(undone(&item, &after).unwrap(), before);
+}
+
+#[test]
+fn a_field_that_is_neither_as_it_was_left_nor_as_it_was_before_refuses() {
     let (_, item, mut after) = applied(CLUSTER, &[(BETA, "OnlyLocal")]);
-    spec_of(&mut after).external_traffic_policy = Some("Cluster".to_owned());
-    assert_eq!(undone(&item, &after), Err(RollbackRefusal::PolicyChanged { live: "Cluster".to_owned() }));
+    spec_of(&mut after).external_traffic_policy = None;
+    assert_eq!(undone(&item, &after), Err(RollbackRefusal::PolicyChanged { live: "absent".to_owned() }));
+}
+
+#[test]
+fn what_admission_took_out_of_an_undo_is_found() {
+    let (before, item, after) = applied(CLUSTER, &[(BETA, "OnlyLocal"), (PORT, "30500")]);
+    let item = item.to_spec("legacy");
+    assert!(leftover(&item, &before).is_empty());
+    let mut stripped = before.clone();
+    stripped.metadata.annotations = Some(crate::testing::map(&[(PORT, "30501")]));
+    assert_eq!(leftover(&item, &stripped), Leftover { policy: None, annotations: vec![BETA, PORT] });
+    let untouched = Leftover { policy: Some(Some("Local".to_owned())), annotations: vec![BETA, PORT] };
+    assert_eq!(leftover(&item, &after), untouched);
+}
+
+#[test]
+fn a_field_that_the_change_did_not_concern_is_no_leftover() {
+    let (mut before, item, _) = applied("{type: NodePort, externalTrafficPolicy: Local}", &[(BETA, "OnlyLocal")]);
+    spec_of(&mut before).external_traffic_policy = Some("Cluster".to_owned());
+    assert!(leftover(&item.to_spec("legacy"), &before).is_empty());
 }
 
 #[test]
