@@ -129,29 +129,22 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     // The lease is given back as soon as the end is asked for, and the engine outlives it: a term's work ends with it.
     let election = shutdown.spawn(elector.run(shutdown.leaving()));
     let engine = shutdown.spawn(engine.run(events, leadership, shutdown.stop()));
-    tokio::select! {
-        ended = shutdown.finished() => {
-            if let Ended::Cut { left } = ended {
-                tracing::warn!(left, "Left with tasks still running");
-            }
-            Ok(())
-        }
-        // Neither ends by itself: a replica without them must be restarted, not look healthy.
-        ended = engine, if !shutdown.leaving().is_cancelled() => {
-            ended.context("the engine failed")?;
-            ended_early(&shutdown.leaving(), "engine")
-        }
-        ended = election, if !shutdown.leaving().is_cancelled() => {
-            ended.context("the election failed")?;
-            let result = ended_early(&shutdown.leaving(), "election");
-            shutdown.finished().await;
-            result
-        }
+    // Neither ends by itself: a replica without them must be restarted, not look healthy. Once the end is asked for, they
+    // end in any order, and the engine's end must not cut off the request that gives the lease back.
+    let leaving = shutdown.leaving();
+    let early = tokio::select! {
+        biased;
+        () = leaving.cancelled() => None,
+        ended = engine => Some(ended.context("the engine failed").map(|()| "engine")?),
+        ended = election => Some(ended.context("the election failed").map(|()| "election")?),
+    };
+    if let Some(what) = early.filter(|_| !leaving.is_cancelled()) {
+        anyhow::bail!("the {what} ended without being asked to");
     }
-}
-
-fn ended_early(leaving: &CancellationToken, what: &str) -> anyhow::Result<()> {
-    if leaving.is_cancelled() { Ok(()) } else { Err(anyhow::anyhow!("the {what} ended without being asked to")) }
+    if let Ended::Cut { left } = shutdown.finished().await {
+        tracing::warn!(left, "Left with tasks still running");
+    }
+    Ok(())
 }
 
 fn health(
