@@ -132,7 +132,7 @@ async fn prepare(http: &Http, namespace: &str, all: &[Value]) -> Vec<Value> {
 
 #[tokio::test]
 async fn lint_and_the_api_server_say_the_same_about_every_service_of_the_fixtures() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let run = RunDir::create("lint").unwrap();
     let (mut services, mut denied, mut rules) = (0, 0, BTreeSet::new());
@@ -193,10 +193,10 @@ async fn relint(namespace: &str, policies: &[Value], object: &Value) -> Vec<Valu
 
 #[tokio::test]
 async fn linting_a_live_namespace_finds_what_linting_its_manifests_found() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let namespace = site.namespace("live").await;
-    let kubeconfig = site.api.kubeconfig().to_str().unwrap();
+    let kubeconfig = site.kubeconfig.to_str().unwrap();
     for (name, yaml) in fixtures(&namespace) {
         // What is refused, or mended on the way, is not there to be found.
         if ["legacy", "external-ips", "siblings"].contains(&name.as_str()) {

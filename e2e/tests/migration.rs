@@ -503,7 +503,7 @@ async fn the_command_line_plans_shows_approves_and_takes_back() {
     let migration = Migration::prepare(site, "cli").await;
     migration.create(&[migration.service("moves", json!({"type": "NodePort"}), &[(BETA, "OnlyLocal")])]).await;
     migration.ready_on("moves", &["n1"]).await;
-    let kubeconfig = site.api.kubeconfig().to_str().unwrap();
+    let kubeconfig = site.kubeconfig.to_str().unwrap();
     let migrate = async |args: &[&str]| -> Printed {
         let mut command = Command::new(program("kubectl-portreeve"));
         command.args(["--kubeconfig", kubeconfig, "migrate"]).args(args);

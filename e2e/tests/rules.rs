@@ -82,7 +82,7 @@ fn refuses(answer: &Answer, rule: RuleId) -> Result<(), String> {
 
 #[tokio::test]
 async fn the_bad_example_of_each_rule_is_refused_where_a_policy_says_deny_and_the_good_one_passes_in_silence() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     for rule in RuleId::ALL {
         let namespace = site.namespace("deny").await;
@@ -114,7 +114,7 @@ async fn the_bad_example_of_each_rule_is_refused_where_a_policy_says_deny_and_th
 #[tokio::test]
 async fn each_rule_does_by_default_what_its_documentation_says() {
     let installed = installed().await;
-    let site = installed.site;
+    let site = &installed.site;
     let http = site.http().await;
     for rule in RuleId::ALL {
         let namespace = site.namespace("default").await;
@@ -152,7 +152,7 @@ async fn audited(installed: &support::Installed, rule: RuleId) -> f64 {
 
 #[tokio::test]
 async fn a_rule_that_can_mend_does_so_where_a_policy_says_fix_and_finds_nothing_afterwards() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let mending: Vec<_> = RuleId::ALL.into_iter().filter(|rule| rule_docs(*rule).mend.is_some()).collect();
     assert_eq!(mending, [RuleId::ETP001, RuleId::ETP003, RuleId::ETP015, RuleId::ETP016]);
@@ -182,7 +182,7 @@ async fn a_rule_that_can_mend_does_so_where_a_policy_says_fix_and_finds_nothing_
 
 #[tokio::test]
 async fn an_update_is_not_refused_for_a_violation_that_was_there_and_is_refused_for_a_new_one() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let namespace = site.namespace("ratchet").await;
     let spec = json!({"type": "ClusterIP", "externalIPs": ["203.0.113.10"], "ports": [{"port": 80}]});
@@ -211,7 +211,7 @@ async fn an_update_is_not_refused_for_a_violation_that_was_there_and_is_refused_
 
 #[tokio::test]
 async fn a_service_under_deletion_is_reviewed_like_any_other() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let namespace = site.namespace("deletion").await;
     let mut held = service(&namespace, "held", json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
@@ -231,7 +231,7 @@ async fn a_service_under_deletion_is_reviewed_like_any_other() {
 
 #[tokio::test]
 async fn kubectl_prints_every_violation_of_a_service_with_its_fix() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let (http, kubectl) = (site.http().await, site.kubectl());
     let namespace = site.namespace("kubectl").await;
     let rules = json!({"rules": [{"id": "ETP003", "action": "Deny"}, {"id": "ETP013", "action": "Deny"}]});
@@ -262,7 +262,7 @@ async fn kubectl_prints_every_violation_of_a_service_with_its_fix() {
 
 #[tokio::test]
 async fn the_field_left_on_a_service_turned_inwards_is_told_at_once_and_refused_next_time_in_our_words() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let kubectl = site.kubectl();
     let namespace = site.namespace("trap").await;
     let manifest = |kind: &str| {
@@ -282,7 +282,7 @@ async fn the_field_left_on_a_service_turned_inwards_is_told_at_once_and_refused_
 
 #[tokio::test]
 async fn what_is_labelled_to_be_ignored_and_the_systems_own_namespaces_are_left_alone() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let spec = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
     let namespace = site.namespace("ignored").await;
@@ -306,7 +306,7 @@ async fn what_is_labelled_to_be_ignored_and_the_systems_own_namespaces_are_left_
 
 #[tokio::test]
 async fn a_namespaces_policy_tightens_what_the_cluster_overrides_and_never_loosens_it() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let namespace = site.namespace("levels").await;
     let labels = json!({"metadata": {"labels": {"levels": "here"}}});
@@ -346,7 +346,7 @@ async fn a_namespaces_policy_tightens_what_the_cluster_overrides_and_never_loose
 
 #[tokio::test]
 async fn a_policy_in_mode_audit_or_warn_refuses_nothing() {
-    let site = installed().await.site;
+    let site = &installed().await.site;
     let http = site.http().await;
     let namespace = site.namespace("mode").await;
     let spec = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});
@@ -366,7 +366,7 @@ async fn a_policy_in_mode_audit_or_warn_refuses_nothing() {
 
 #[tokio::test]
 async fn kubectl_waits_for_a_policy_until_the_operator_has_read_it() {
-    let site: &Site = installed().await.site;
+    let site: &Site = &installed().await.site;
     let (http, kubectl) = (site.http().await, site.kubectl());
     let namespace = site.namespace("wait").await;
     let spec = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]});

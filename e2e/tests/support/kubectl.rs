@@ -1,6 +1,5 @@
 //! The real kubectl, with everything that it prints.
 
-use portreeve_e2e::{api_tier::Api, assets::Binary};
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
@@ -39,10 +38,8 @@ impl Printed {
 }
 
 impl Kubectl {
-    /// kubectl as administrator.
-    pub(crate) fn admin(api: &Api) -> Self {
-        let program = api.control_plane().map_or_else(|| "kubectl".into(), |plane| plane.program(Binary::Kubectl));
-        Self { program, kubeconfig: api.kubeconfig().to_owned() }
+    pub(crate) fn new(program: PathBuf, kubeconfig: PathBuf) -> Self {
+        Self { program, kubeconfig }
     }
 
     /// Runs it without standard input.
