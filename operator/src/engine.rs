@@ -6,6 +6,7 @@
 mod dispatch;
 mod finish;
 mod lane;
+mod own_writes;
 
 use crate::admission::Endpoint;
 use crate::admission::owner::Owner;
@@ -20,12 +21,12 @@ use crate::{admission, datapath_config, migration, service_traffic};
 use jiff::Timestamp;
 use kube::Client;
 use lane::Lane;
-use portreeve_crds::condition;
+use own_writes::OwnWrites;
 use portreeve_crds::service_traffic::{BALANCED, LOCAL_READY};
 use portreeve_policy::policies::PolicyRef;
 use portreeve_runtime::lease::{Leadership, Term};
 use portreeve_runtime::metrics::Metrics;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -79,6 +80,8 @@ pub(crate) struct Engine {
     summaries: Summaries,
     tallies: BTreeMap<PolicyRef, Tally>,
     tally_at: Option<Duration>,
+    /// What watches told of reports while they were being written.
+    own_writes: OwnWrites,
     /// When a report was last written, as far as that still matters.
     written: BTreeMap<Key, Duration>,
     /// The bundle that both registrations carry, and since when this process has seen that.
@@ -114,6 +117,7 @@ impl Engine {
             summaries: Summaries::default(),
             tallies: BTreeMap::new(),
             tally_at: None,
+            own_writes: OwnWrites::default(),
             written: BTreeMap::new(),
             registered: None,
             owner: None,
@@ -212,7 +216,7 @@ impl Engine {
             return;
         }
         let now = self.started.elapsed();
-        let Changes { services, all_services, policies, migrations, admission, datapath } = changes;
+        let Changes { services, reports, all_services, policies, migrations, admission, datapath } = changes;
         if all_services {
             for key in self.index.service_keys() {
                 self.services.add(key.clone(), now);
@@ -220,6 +224,14 @@ impl Engine {
         }
         for key in services {
             self.services.add(key, now);
+        }
+        for key in reports {
+            if self.services.works_on(&key) {
+                // Most likely the write that is under way, told by the watch; its answer says whether to look again.
+                self.own_writes.saw(&self.index, key);
+            } else {
+                self.services.add(key, now);
+            }
         }
         if policies {
             for policy in policies::all(&self.index) {
@@ -241,9 +253,10 @@ impl Engine {
     }
 
     fn enqueue_everything(&mut self) {
-        let orphans: Vec<Key> = self.index.traffics.keys().cloned().collect();
+        let orphans: Vec<Key> = self.index.reports.keys().cloned().collect();
         self.enqueue(Changes {
             services: orphans.into_iter().collect(),
+            reports: BTreeSet::new(),
             all_services: true,
             policies: true,
             migrations: true,
@@ -269,6 +282,7 @@ impl Engine {
             self.epoch += 1;
         }
         self.services.clear();
+        self.own_writes = OwnWrites::default();
         self.policies.clear();
         self.migrations.clear();
         self.admission.clear();
@@ -293,14 +307,13 @@ impl Engine {
     fn counts(&self) -> ServiceCounts {
         let mut counts = ServiceCounts {
             known: self.index.services.len(),
-            reported: self.index.traffics.len(),
+            reported: self.index.reports.len(),
             ..Default::default()
         };
-        for status in self.index.traffics.values().filter_map(|traffic| traffic.status.as_ref()) {
-            let is_false = |type_: &str| status.conditions.iter().any(|c| c.type_ == type_ && c.status == "False");
-            counts.unbalanced += usize::from(is_false(BALANCED));
-            counts.without_pods += usize::from(!condition::is_true(&status.conditions, LOCAL_READY));
-            let ratio = status.imbalance.as_ref().map_or(0, |imbalance| imbalance.ratio_permille);
+        for status in self.index.reports.values().filter_map(|report| report.status.as_ref()) {
+            counts.unbalanced += usize::from(status.condition(BALANCED) == Some("False"));
+            counts.without_pods += usize::from(status.condition(LOCAL_READY) != Some("True"));
+            let ratio = status.ratio_permille.unwrap_or(0);
             counts.highest_ratio_permille = counts.highest_ratio_permille.max(ratio);
         }
         counts

@@ -4,6 +4,7 @@
 //! no clock, so that every behaviour can be shown by a plain test.
 
 mod cluster;
+mod report;
 mod slice;
 mod table;
 mod trim;
@@ -24,6 +25,7 @@ use slice::StoredSlice;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+pub(crate) use report::{StoredReport, StoredStatus};
 pub use table::Delta;
 pub(crate) use table::Table;
 
@@ -67,6 +69,8 @@ pub enum Event {
 pub struct Changes {
     /// Services to assess anew.
     pub services: BTreeSet<Key>,
+    /// Services whose report changed, was made or is gone.
+    pub reports: BTreeSet<Key>,
     /// Every Service is to be assessed anew: policies or the cluster's shape changed.
     pub all_services: bool,
     /// Policy objects changed, or what was written about them.
@@ -82,8 +86,9 @@ pub struct Changes {
 impl Changes {
     /// Adds another event's changes.
     pub fn merge(&mut self, other: Self) {
-        let Self { services, all_services, policies, migrations, admission, datapath } = other;
+        let Self { services, reports, all_services, policies, migrations, admission, datapath } = other;
         self.services.extend(services);
+        self.reports.extend(reports);
         self.all_services |= all_services;
         self.policies |= policies;
         self.migrations |= migrations;
@@ -104,7 +109,7 @@ pub struct Index {
     pub(crate) cluster_policies: Table<String, ClusterTrafficPolicy>,
     pub(crate) policies: Table<Key, TrafficPolicy>,
     compiled: Option<(Arc<PolicySet>, Arc<Vec<PolicyProblem>>)>,
-    pub(crate) traffics: Table<Key, ServiceTraffic>,
+    pub(crate) reports: Table<Key, StoredReport>,
     pub(crate) migrations: Table<String, TrafficMigration>,
     pub(crate) items: Table<Key, TrafficMigrationItem>,
     legacy: BTreeSet<Key>,
@@ -129,8 +134,9 @@ impl Index {
             Event::ClusterPolicy(delta) => self.apply_cluster_policy(delta),
             Event::Policy(delta) => self.apply_policy(delta),
             Event::Traffic(delta) => {
-                let changed = self.traffics.apply(delta.map(trim::traffic), |t| Key::of(&t.metadata), is_newer);
-                Changes { services: changed.into_iter().map(|c| c.key).collect(), ..Changes::default() }
+                let delta = delta.map(StoredReport::new);
+                let changed = self.reports.apply(delta, |r| r.key.clone(), StoredReport::gives_way_to);
+                Changes { reports: changed.into_iter().map(|c| c.key).collect(), ..Changes::default() }
             }
             Event::Migration(delta) => {
                 let changed = self.migrations.apply(delta, |m| name(&m.metadata), is_newer);
@@ -194,7 +200,7 @@ impl Index {
             ("nodes", self.nodes.synced()),
             ("clustertrafficpolicies", self.cluster_policies.synced()),
             ("trafficpolicies", self.policies.synced()),
-            ("servicetraffics", self.traffics.synced()),
+            ("servicetraffics", self.reports.synced()),
             ("trafficmigrations", self.migrations.synced()),
             ("trafficmigrationitems", self.items.synced()),
             ("datapathconfigs", self.datapath_config.synced()),

@@ -119,6 +119,10 @@ impl<K: Ord + Clone> Queue<K> {
         self.ready.len()
     }
 
+    pub(crate) fn is_active(&self, key: &K) -> bool {
+        self.active.contains(key)
+    }
+
     pub(crate) fn active(&self) -> usize {
         self.active.len()
     }

@@ -23,18 +23,28 @@ impl Engine {
         let now = self.started.elapsed();
         match finished {
             Finished::Service(key, result) => {
+                let mut again = false;
                 let after = match result {
                     Ok(Outcome::Written { traffic, notice }) => {
                         self.written.insert(key.clone(), now);
-                        // Our own write is what we wanted: it changes nothing that needs another look.
-                        drop(self.index.apply(Event::Traffic(Delta::Applied(*traffic))));
+                        again = self.own_writes.wrote(&mut self.index, &key, *traffic);
                         self.tell(notice);
                         After::Settled
                     }
-                    Ok(Outcome::Gone | Outcome::Refused) => After::Settled,
-                    Err(error) => failed("servicetraffic", &key, &error, Some(error.cause())),
+                    Ok(Outcome::Gone | Outcome::Refused) => {
+                        again = self.own_writes.removed(&key);
+                        After::Settled
+                    }
+                    Err(error) => {
+                        // It is tried again in any case.
+                        self.own_writes.removed(&key);
+                        failed("servicetraffic", &key, &error, Some(error.cause()))
+                    }
                 };
-                self.services.done(key, after, took, now);
+                self.services.done(key.clone(), after, took, now);
+                if again {
+                    self.services.add(key, now);
+                }
             }
             Finished::Policy(policy, result) => {
                 let after = match result {

@@ -42,6 +42,11 @@ impl<K: Ord + Clone> Lane<K> {
         Some(key)
     }
 
+    /// Whether `key` is being worked on.
+    pub(super) fn works_on(&self, key: &K) -> bool {
+        self.queue.is_active(key)
+    }
+
     /// The work on `key` ended after `took`.
     pub(super) fn done(&mut self, key: K, after: After, took: Duration, now: Duration) {
         let result = match after {

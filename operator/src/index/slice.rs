@@ -2,6 +2,7 @@
 
 use super::trim::SERVICE_NAME;
 use crate::key::Key;
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointSlice};
 
 /// What is kept of a slice.
@@ -18,12 +19,21 @@ pub(super) struct StoredSlice {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct StoredEndpoint {
-    /// The first address stands for the endpoint, as in kube-proxy.
-    address: Box<str>,
+    identity: Identity,
     node: Option<Box<str>>,
     ready: Option<bool>,
     serving: Option<bool>,
     terminating: Option<bool>,
+}
+
+/// What tells an endpoint from others when it is in several slices: of a Pod with addresses of both families there is
+/// one in each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Identity {
+    /// `namespace/name`.
+    Pod(Box<str>),
+    /// The first address stands for an endpoint that is no Pod, as in kube-proxy.
+    Address(Box<str>),
 }
 
 impl StoredSlice {
@@ -34,7 +44,7 @@ impl StoredSlice {
         let endpoints = endpoints.into_iter().flatten().filter_map(|endpoint| {
             let conditions = endpoint.conditions.unwrap_or_default();
             Some(StoredEndpoint {
-                address: endpoint.addresses.into_iter().next()?.into_boxed_str(),
+                identity: identity(endpoint.target_ref, endpoint.addresses)?,
                 node: endpoint.node_name.map(String::into_boxed_str),
                 ready: conditions.ready,
                 serving: conditions.serving,
@@ -72,7 +82,19 @@ impl StoredSlice {
     /// The slice with what endpoint facts are read from.
     pub(super) fn to_slice(&self) -> EndpointSlice {
         let endpoints = self.endpoints.iter().map(|endpoint| Endpoint {
-            addresses: vec![endpoint.address.to_string()],
+            addresses: match &endpoint.identity {
+                Identity::Address(address) => vec![address.to_string()],
+                Identity::Pod(_) => Vec::new(),
+            },
+            target_ref: match &endpoint.identity {
+                Identity::Pod(pod) => pod.split_once('/').map(|(namespace, name)| ObjectReference {
+                    kind: Some("Pod".to_owned()),
+                    namespace: Some(namespace.to_owned()),
+                    name: Some(name.to_owned()),
+                    ..ObjectReference::default()
+                }),
+                Identity::Address(_) => None,
+            },
             node_name: endpoint.node.as_deref().map(str::to_owned),
             conditions: Some(EndpointConditions {
                 ready: endpoint.ready,
@@ -86,5 +108,16 @@ impl StoredSlice {
             endpoints: Some(endpoints.collect()),
             ..EndpointSlice::default()
         }
+    }
+}
+
+fn identity(target: Option<ObjectReference>, addresses: Vec<String>) -> Option<Identity> {
+    match target {
+        Some(ObjectReference { kind: Some(kind), namespace: Some(namespace), name: Some(name), .. })
+            if kind == "Pod" =>
+        {
+            Some(Identity::Pod(format!("{namespace}/{name}").into_boxed_str()))
+        }
+        _ => Some(Identity::Address(addresses.into_iter().next()?.into_boxed_str())),
     }
 }

@@ -4,6 +4,7 @@ use super::{Delta, Event, Index};
 use crate::key::Key;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use portreeve_crds::policy::DataPathMode;
 use portreeve_crds::{ClusterTrafficPolicy, ServiceTraffic, TrafficMigration, TrafficMigrationItem};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -112,6 +113,25 @@ fn endpoints_of_all_slices_count_and_a_moved_slice_leaves_its_service() {
 }
 
 #[test]
+fn a_pod_with_an_address_of_each_family_counts_once() {
+    let mut index = mk_index();
+    let pods = json!([{"addresses": ["10.1.0.1"], "nodeName": "n1", "targetRef": {"kind": "Pod", "namespace": "shop", "name": "a"}},
+        {"addresses": ["10.1.0.2"], "nodeName": "n2", "targetRef": {"kind": "Pod", "namespace": "shop", "name": "b"}}]);
+    let family = |name: &str, version: u32, family: &str, pods: Value| {
+        let mut slice = mk_slice("web", name, version, &[]);
+        slice.address_type = family.to_owned();
+        slice.endpoints = object(pods);
+        Event::Slice(Delta::Applied(slice))
+    };
+    let mut other = pods.clone();
+    other[0]["addresses"] = json!(["fd00::1"]);
+    other[1]["addresses"] = json!(["fd00::2"]);
+    index.apply(family("web-a", 2, "IPv4", pods));
+    index.apply(family("web-v6", 3, "IPv6", other));
+    assert_eq!(index.endpoints(&web()).ready(), 2);
+}
+
+#[test]
 fn a_slice_that_says_the_same_changes_nothing() {
     let mut index = mk_index();
     let changes = index.apply(Event::Slice(Delta::Applied(mk_slice("web", "web-a", 9, &["n1", "n2", "n2"]))));
@@ -171,7 +191,8 @@ fn the_watch_never_undoes_what_our_own_write_was_answered() {
     index.apply(Event::Traffic(Delta::Applied(traffic("8", "Balance"))));
     assert_eq!(index.apply(Event::Traffic(Delta::Applied(traffic("7", "Off")))), super::Changes::default());
     assert_eq!(index.apply(Event::Traffic(Delta::Applied(traffic("8", "Balance")))), super::Changes::default());
-    assert_eq!(index.traffics.get(&web()), Some(&traffic("8", "Balance")));
+    let kept = index.reports.get(&web()).map(|report| (report.version.as_deref(), report.spec.mode));
+    assert_eq!(kept, Some((Some("8"), Some(DataPathMode::Balance))));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::has_legacy_annotation;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use portreeve_crds::{NodeDatapath, ServiceTraffic, TrafficMigrationItem};
+use portreeve_crds::{NodeDatapath, TrafficMigrationItem};
 use portreeve_policy::facts::NamespaceFacts;
 
 /// Label that names the Service of a slice.
@@ -28,11 +28,6 @@ pub(super) fn namespace(namespace: Namespace) -> NamespaceFacts {
         name: namespace.metadata.name.unwrap_or_default(),
         labels: namespace.metadata.labels.unwrap_or_default(),
     }
-}
-
-pub(super) fn traffic(mut traffic: ServiceTraffic) -> ServiceTraffic {
-    traffic.metadata.managed_fields = None;
-    traffic
 }
 
 pub(super) fn item(mut item: TrafficMigrationItem) -> TrafficMigrationItem {

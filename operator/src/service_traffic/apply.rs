@@ -3,9 +3,14 @@
 use super::build::{Prepared, Write};
 use crate::api_error;
 use crate::notice::Notice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use kube::{Api, Client};
-use portreeve_crds::{ServiceTraffic, names};
+use kube::core::Request;
+use kube::{Api, Client, Resource as _};
+use portreeve_crds::service_traffic::ServiceTrafficStatus;
+use portreeve_crds::{ServiceTraffic, ServiceTrafficSpec, names};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use thiserror::Error;
 
 /// Why a report could not be written.
@@ -38,44 +43,92 @@ pub(crate) enum Applied {
     Refused,
 }
 
-pub(crate) fn params() -> PostParams {
-    PostParams { dry_run: false, field_manager: Some(names::MANAGER_OPERATOR.to_owned()) }
+/// What is read of an answer. The object is then as it was sent; to read it back in full, with who owns which of its
+/// forty fields, would cost more than all else that is done about it.
+#[derive(Deserialize)]
+struct Answer {
+    metadata: AnswerMetadata,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerMetadata {
+    uid: String,
+    resource_version: String,
+    generation: Option<i64>,
+}
+
+/// Which write is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    Create,
+    Replace,
+    ReplaceStatus,
+}
+
+/// Sends the object, and sets on it what the API server answers with.
+pub(super) async fn send(client: &Client, verb: Verb, traffic: &mut ServiceTraffic) -> Result<(), kube::Error> {
+    let params = PostParams { dry_run: false, field_manager: Some(names::MANAGER_OPERATOR.to_owned()) };
+    let name = traffic.metadata.name.clone().unwrap_or_default();
+    let requests = Request::new(ServiceTraffic::url_path(&(), traffic.metadata.namespace.as_deref()));
+    let request = match verb {
+        Verb::Create => requests.create(&params, body(traffic, None)?),
+        Verb::Replace => requests.replace(&name, &params, body(traffic, None)?),
+        Verb::ReplaceStatus => {
+            requests.replace_subresource("status", &name, &params, body(traffic, traffic.status.as_ref())?)
+        }
+    };
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    let Answer { metadata } = client.request(request).await?;
+    traffic.metadata.uid = Some(metadata.uid);
+    traffic.metadata.resource_version = Some(metadata.resource_version);
+    traffic.metadata.generation = metadata.generation;
+    Ok(())
+}
+
+/// The object with this status. The API server ignores one that comes with a create or a replace.
+fn body(traffic: &ServiceTraffic, status: Option<&ServiceTrafficStatus>) -> Result<Vec<u8>, kube::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Body<'a> {
+        api_version: Cow<'a, str>,
+        kind: Cow<'a, str>,
+        metadata: &'a ObjectMeta,
+        spec: &'a ServiceTrafficSpec,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<&'a ServiceTrafficStatus>,
+    }
+    let ServiceTraffic { metadata, spec, status: _ } = traffic;
+    let (api_version, kind) = (ServiceTraffic::api_version(&()), ServiceTraffic::kind(&()));
+    serde_json::to_vec(&Body { api_version, kind, metadata, spec, status }).map_err(kube::Error::SerdeError)
 }
 
 /// Plain writes guarded by the resource version, not server-side apply: the operator owns the whole object, and a
 /// replace costs the API server a fraction of an apply.
 pub(crate) async fn apply(client: &Client, prepared: Prepared) -> Result<Applied, ApplyError> {
     let Prepared { key, write, notice } = prepared;
-    let api: Api<ServiceTraffic> = Api::namespaced(client.clone(), &key.namespace);
-    let (wanted, version) = match write {
-        Write::Status(traffic) => return Ok(Applied::Status { traffic, notice }),
-        Write::Create(traffic) => match api.create(&params(), &without_status(&traffic)).await {
-            Ok(created) => (traffic, created.metadata),
-            Err(error) if api_error::is_namespace_terminating(&error) => return Ok(Applied::Refused),
-            Err(error) => return Err(ApplyError::Create(error)),
+    match write {
+        Write::Status(traffic) => Ok(Applied::Status { traffic, notice }),
+        Write::Create(mut traffic) => match send(client, Verb::Create, &mut traffic).await {
+            Ok(()) => Ok(Applied::Status { traffic, notice }),
+            Err(error) if api_error::is_namespace_terminating(&error) => Ok(Applied::Refused),
+            Err(error) => Err(ApplyError::Create(error)),
         },
-        Write::Directive(traffic) => {
-            let replaced = api.replace(&key.name, &params(), &without_status(&traffic)).await;
-            (traffic, replaced.map_err(ApplyError::Replace)?.metadata)
+        Write::Directive(mut traffic) => {
+            send(client, Verb::Replace, &mut traffic).await.map_err(ApplyError::Replace)?;
+            Ok(Applied::Status { traffic, notice })
         }
         Write::Delete { uid } => {
             let params = DeleteParams {
                 preconditions: Some(Preconditions { uid, resource_version: None }),
                 ..DeleteParams::default()
             };
-            return match api.delete(&key.name, &params).await {
+            let api: Api<ServiceTraffic> = Api::namespaced(client.clone(), &key.namespace);
+            match api.delete(&key.name, &params).await {
                 Ok(_) => Ok(Applied::Gone),
                 Err(error) if api_error::is_not_found(&error) => Ok(Applied::Gone),
                 Err(error) => Err(ApplyError::Delete(error)),
-            };
+            }
         }
-    };
-    let mut traffic = wanted;
-    traffic.metadata.resource_version = version.resource_version;
-    traffic.metadata.uid = version.uid;
-    Ok(Applied::Status { traffic, notice })
-}
-
-fn without_status(traffic: &ServiceTraffic) -> ServiceTraffic {
-    ServiceTraffic { metadata: traffic.metadata.clone(), spec: traffic.spec.clone(), status: None }
+    }
 }

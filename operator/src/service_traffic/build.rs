@@ -4,6 +4,7 @@ use super::dereference::Live;
 use super::material::{Verdict, verdict};
 use super::notice;
 use super::validate::Validated;
+use crate::index::{StoredReport, StoredStatus};
 use crate::key::Key;
 use crate::notice::Notice;
 use jiff::Timestamp;
@@ -68,38 +69,38 @@ pub(crate) enum Built {
 
 /// `written` is when this process last wrote the report.
 pub(crate) fn build(validated: Validated<'_>, written: Option<Duration>, now: Now) -> Built {
-    let (key, live, traffic, cluster) = match validated {
+    let (key, live, report, cluster) = match validated {
         Validated::Nothing => return Built::Settled,
         Validated::Remove { key, uid } => {
             return Built::Write(Prepared { key, write: Write::Delete { uid }, notice: None });
         }
-        Validated::Report { key, live, traffic, cluster } => (key, live, traffic, cluster),
+        Validated::Report { key, live, report, cluster } => (key, live, report, cluster),
     };
     let spec = directive(&live.assessed.effective);
-    let stored = traffic.and_then(|traffic| traffic.status.as_ref());
-    let directive_changed = traffic.is_some_and(|traffic| traffic.spec != spec);
+    let stored = report.and_then(|report| report.status.as_ref());
+    let directive_changed = report.is_some_and(|report| report.spec != spec);
     // A changed directive raises the generation by one; the status written right after it speaks of that one.
-    let generation = traffic.map_or(1, |t| t.metadata.generation.unwrap_or(1) + i64::from(directive_changed));
+    let generation = report.map_or(1, |report| report.generation.unwrap_or(1) + i64::from(directive_changed));
     let status = status(&live, cluster, stored, generation, now.wall);
     let notice = notice::between(live.service, stored, &status);
-    let object = |traffic: Option<&ServiceTraffic>| {
+    let object = |report: Option<&StoredReport>| {
         Box::new(ServiceTraffic {
             metadata: ObjectMeta {
-                resource_version: traffic.and_then(|traffic| traffic.metadata.resource_version.clone()),
-                uid: traffic.and_then(|traffic| traffic.metadata.uid.clone()),
+                resource_version: report.and_then(|report| report.version.as_deref().map(str::to_owned)),
+                uid: report.and_then(|report| report.uid.as_deref().map(str::to_owned)),
                 ..metadata(&key, &live)
             },
             spec: spec.clone(),
             status: Some(status.clone()),
         })
     };
-    let write = match traffic {
+    let write = match report {
         None => Write::Create(object(None)),
-        Some(_) if directive_changed => Write::Directive(object(traffic)),
-        Some(_) => match verdict(stored, &status, written, now.since_start) {
+        Some(_) if directive_changed => Write::Directive(object(report)),
+        Some(_) => match verdict(stored, &StoredStatus::of(&status), written, now.since_start) {
             Verdict::Same => return Built::Settled,
             Verdict::At(at) => return Built::Later(at),
-            Verdict::Now => Write::Status(object(traffic)),
+            Verdict::Now => Write::Status(object(report)),
         },
     };
     Built::Write(Prepared { key, write, notice })
@@ -140,7 +141,7 @@ fn metadata(key: &Key, live: &Live<'_>) -> ObjectMeta {
 fn status(
     live: &Live<'_>,
     cluster: ClusterFacts,
-    stored: Option<&ServiceTrafficStatus>,
+    stored: Option<&StoredStatus>,
     generation: i64,
     now: Timestamp,
 ) -> ServiceTrafficStatus {
@@ -164,6 +165,7 @@ fn status(
         message: capped(&finding.message(), LONGEST_MESSAGE),
     });
     let desired = conditions(ready, live.endpoints.active_nodes(), predicted.as_ref().map(|p| p.ratio_permille), limit);
+    let transitions = stored.map(StoredStatus::conditions).unwrap_or_default();
     ServiceTrafficStatus {
         observed_generation: Some(generation),
         type_: service.and_then(|spec| service_type(spec.type_.as_deref())),
@@ -175,7 +177,7 @@ fn status(
         effective_policies: Some(effective.policies.iter().take(MOST_POLICIES).map(|policy| policy.short()).collect()),
         findings: Some(findings.collect()),
         spread: None,
-        conditions: condition::merge(stored.map_or(&[], |s| &s.conditions), &desired, Some(generation), now),
+        conditions: condition::merge(&transitions, &desired, Some(generation), now),
     }
 }
 

@@ -1,11 +1,10 @@
 //! Step 1, no client: everything about one Service, out of the index.
 
 use crate::assess::{Assessed, Subject, assess};
-use crate::index::Index;
+use crate::index::{Index, StoredReport};
 use crate::key::Key;
 use crate::policies::aspects_of;
 use k8s_openapi::api::core::v1::Service;
-use portreeve_crds::ServiceTraffic;
 use portreeve_policy::facts::{ClusterFacts, EndpointFacts};
 
 /// What is known of one Service and of its report.
@@ -13,7 +12,7 @@ pub(crate) struct Dereferenced<'a> {
     pub(crate) key: Key,
     /// Absent: the Service is gone.
     pub(crate) live: Option<Live<'a>>,
-    pub(crate) traffic: Option<&'a ServiceTraffic>,
+    pub(crate) report: Option<&'a StoredReport>,
     pub(crate) cluster: ClusterFacts,
 }
 
@@ -35,5 +34,5 @@ pub(crate) fn dereference(index: &mut Index, key: Key) -> Dereferenced<'_> {
         let assessed = assess(&set, &subject, &|policy| aspects_of(index, policy));
         Live { service, endpoints, assessed }
     });
-    Dereferenced { traffic: index.traffics.get(&key), key, live, cluster }
+    Dereferenced { report: index.reports.get(&key), key, live, cluster }
 }

@@ -1,8 +1,8 @@
 //! Step 5, client required: the report's status.
 
-use super::apply::{Applied, params};
+use super::apply::{Applied, Verb, send};
 use crate::notice::Notice;
-use kube::{Api, Client};
+use kube::Client;
 use portreeve_crds::ServiceTraffic;
 use thiserror::Error;
 
@@ -13,7 +13,7 @@ pub(crate) struct StatusError(#[source] pub(crate) kube::Error);
 
 /// What has become of the report.
 pub(crate) enum Outcome {
-    /// It is as the API server now holds it.
+    /// It is as the API server now holds it: as it was sent, at the version of the answer.
     Written { traffic: Box<ServiceTraffic>, notice: Option<Notice> },
     /// It is gone.
     Gone,
@@ -23,14 +23,11 @@ pub(crate) enum Outcome {
 
 /// A replace guarded by the resource version: a report that someone touched meanwhile is looked at anew.
 pub(crate) async fn status(client: &Client, applied: Applied) -> Result<Outcome, StatusError> {
-    let (traffic, notice) = match applied {
+    let (mut traffic, notice) = match applied {
         Applied::Gone => return Ok(Outcome::Gone),
         Applied::Refused => return Ok(Outcome::Refused),
         Applied::Status { traffic, notice } => (traffic, notice),
     };
-    let namespace = traffic.metadata.namespace.as_deref().unwrap_or_default();
-    let name = traffic.metadata.name.as_deref().unwrap_or_default();
-    let api: Api<ServiceTraffic> = Api::namespaced(client.clone(), namespace);
-    let written = api.replace_status(name, &params(), &traffic).await.map_err(StatusError)?;
-    Ok(Outcome::Written { traffic: Box::new(written), notice })
+    send(client, Verb::ReplaceStatus, &mut traffic).await.map_err(StatusError)?;
+    Ok(Outcome::Written { traffic, notice })
 }

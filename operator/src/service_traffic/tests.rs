@@ -3,7 +3,7 @@ use super::dereference::dereference;
 use super::material::{SMALL_MOVE_EVERY, Verdict, verdict};
 use super::validate::validate;
 use crate::index::tests::{mk_index, mk_policy, mk_service, mk_slice, web};
-use crate::index::{Delta, Event, Index};
+use crate::index::{Delta, Event, Index, StoredStatus};
 use crate::notice::Reason;
 use portreeve_crds::ServiceTraffic;
 use portreeve_crds::service_traffic::ServiceTrafficStatus;
@@ -127,15 +127,24 @@ fn with_ratio(permille: i32, message: &str) -> ServiceTrafficStatus {
     }))
 }
 
+fn judge(
+    old: Option<&ServiceTrafficStatus>,
+    new: &ServiceTrafficStatus,
+    written: Option<Duration>,
+    now: Duration,
+) -> Verdict {
+    verdict(old.map(StoredStatus::of).as_ref(), &StoredStatus::of(new), written, now)
+}
+
 #[test]
 fn small_moves_wait_for_their_time_and_are_never_lost() {
     let (old, new) = (with_ratio(1000, "a"), with_ratio(1049, "b"));
     let written = Some(Duration::from_secs(100));
     let due = Duration::from_secs(100) + SMALL_MOVE_EVERY;
-    assert_eq!(verdict(Some(&old), &new, written, Duration::from_secs(101)), Verdict::At(due));
-    assert_eq!(verdict(Some(&old), &new, written, due), Verdict::Now);
-    assert_eq!(verdict(Some(&old), &new, None, Duration::ZERO), Verdict::Now, "not written by us lately");
-    assert_eq!(verdict(Some(&old), &old, written, due), Verdict::Same);
+    assert_eq!(judge(Some(&old), &new, written, Duration::from_secs(101)), Verdict::At(due));
+    assert_eq!(judge(Some(&old), &new, written, due), Verdict::Now);
+    assert_eq!(judge(Some(&old), &new, None, Duration::ZERO), Verdict::Now, "not written by us lately");
+    assert_eq!(judge(Some(&old), &old, written, due), Verdict::Same);
 }
 
 #[test]
@@ -149,7 +158,7 @@ fn large_moves_counts_and_conditions_are_written_at_once() {
     let mut without = old.clone();
     without.imbalance = None;
     for new in [with_ratio(1050, "a"), with_ratio(950, "a"), counted, flipped, without] {
-        assert_eq!(verdict(Some(&old), &new, just_now.0, just_now.1), Verdict::Now);
+        assert_eq!(judge(Some(&old), &new, just_now.0, just_now.1), Verdict::Now);
     }
-    assert_eq!(verdict(None, &old, just_now.0, just_now.1), Verdict::Now);
+    assert_eq!(judge(None, &old, just_now.0, just_now.1), Verdict::Now);
 }

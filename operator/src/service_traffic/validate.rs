@@ -1,15 +1,15 @@
 //! Step 2, no client: does this Service get a report, and is the one there its own?
 
 use super::dereference::{Dereferenced, Live};
+use crate::index::StoredReport;
 use crate::key::Key;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
-use portreeve_crds::ServiceTraffic;
 use portreeve_policy::facts::ClusterFacts;
 
 /// What is to be done about a Service's report, before its content is known.
 pub(crate) enum Validated<'a> {
     /// The Service gets a report.
-    Report { key: Key, live: Live<'a>, traffic: Option<&'a ServiceTraffic>, cluster: ClusterFacts },
+    Report { key: Key, live: Live<'a>, report: Option<&'a StoredReport>, cluster: ClusterFacts },
     /// A report exists that should not: the Service left the set, or was made anew under the same name.
     Remove { key: Key, uid: Option<String> },
     /// Nothing to do.
@@ -17,14 +17,17 @@ pub(crate) enum Validated<'a> {
 }
 
 pub(crate) fn validate(found: Dereferenced<'_>) -> Validated<'_> {
-    let Dereferenced { key, live, traffic, cluster } = found;
-    let remove = |key: Key, traffic: &ServiceTraffic| Validated::Remove { key, uid: traffic.metadata.uid.clone() };
+    let Dereferenced { key, live, report, cluster } = found;
+    let remove =
+        |key: Key, report: &StoredReport| Validated::Remove { key, uid: report.uid.as_deref().map(str::to_owned) };
     let Some(live) = live.filter(|live| reportable(live.service)) else {
-        return traffic.map_or(Validated::Nothing, |traffic| remove(key, traffic));
+        return report.map_or(Validated::Nothing, |report| remove(key, report));
     };
-    match traffic {
-        Some(traffic) if !owned_by(traffic, live.service) => remove(key, traffic),
-        _ => Validated::Report { key, live, traffic, cluster },
+    match report {
+        Some(report) if !live.service.metadata.uid.as_deref().is_some_and(|uid| report.owned_by(uid)) => {
+            remove(key, report)
+        }
+        _ => Validated::Report { key, live, report, cluster },
     }
 }
 
@@ -41,9 +44,4 @@ fn reachable(spec: &ServiceSpec) -> bool {
         Some("ExternalName") => false,
         _ => spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty()),
     }
-}
-
-fn owned_by(traffic: &ServiceTraffic, service: &Service) -> bool {
-    let Some(uid) = &service.metadata.uid else { return false };
-    traffic.metadata.owner_references.iter().flatten().any(|owner| &owner.uid == uid)
 }
