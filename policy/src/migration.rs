@@ -22,6 +22,7 @@ mod owner;
 mod patch;
 mod rollback;
 
+pub(crate) use decide::contradiction;
 pub use gates::{GateRefusal, gates};
 pub use hash::plan_hash;
 pub use patch::{asked_health_check_port, stays_in_bounds, with_resource_version, without_health_check_port};

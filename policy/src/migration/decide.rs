@@ -67,6 +67,17 @@ pub(super) fn decide(subject: Subject<'_>, legacy: &LegacyAnnotations) -> Verdic
     verdict(decision, reason, Some(field))
 }
 
+/// The annotation that counts and the field, where external traffic can arrive and they do not say the same. For the rule
+/// that finds such Services, so that it and the migration speak of the same ones.
+pub(crate) fn contradiction(subject: Subject<'_>) -> Option<(&'static str, LegacyPolicy, ExternalTrafficPolicy)> {
+    let legacy = LegacyAnnotations::parse(subject.service());
+    let policy = legacy.policy()?;
+    let field = decide(subject, &legacy).field?;
+    let key = legacy.external_traffic.as_ref()?.key;
+    let agree = matches!((policy, field), (LegacyPolicy::OnlyLocal, Local) | (LegacyPolicy::Global, Cluster));
+    (!agree).then_some((key, policy, field))
+}
+
 /// What to say where the alpha annotation contradicts the beta one.
 pub(super) fn notes(legacy: &LegacyAnnotations) -> Vec<String> {
     let differing = |key: &str, raw: &str| {

@@ -4,8 +4,10 @@ use super::tests::server::write;
 use super::{
     PlanContext, PlannedItem, plan_hash, plan_service, rollback_patch, stays_in_bounds, with_resource_version,
 };
-use crate::testing::map;
+use crate::policies::PolicySet;
+use crate::testing::{Ask, map};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use portreeve_crds::RuleId;
 use portreeve_crds::migration::Decision;
 use portreeve_crds::names::legacy;
 use proptest::collection::{btree_map, vec};
@@ -27,13 +29,21 @@ fn stored_spec() -> impl Strategy<Value = ServiceSpec> {
             ..ServiceSpec::default()
         },
     );
+    // kube-proxy programs nothing for a headless Service; the API server sets a policy all the same.
+    let headless = select(vec!["Local", "Cluster"]).prop_map(|policy| ServiceSpec {
+        type_: Some("ClusterIP".to_owned()),
+        cluster_ip: Some("None".to_owned()),
+        external_traffic_policy: Some(policy.to_owned()),
+        external_ips: Some(vec!["192.0.2.1".to_owned()]),
+        ..ServiceSpec::default()
+    });
     let inside = select(vec![("ClusterIP", None), ("ClusterIP", Some("None")), ("ExternalName", None)]);
     let inside = inside.prop_map(|(kind, address)| ServiceSpec {
         type_: Some(kind.to_owned()),
         cluster_ip: address.map(str::to_owned),
         ..ServiceSpec::default()
     });
-    prop_oneof![3 => outside, 1 => inside]
+    prop_oneof![6 => outside, 2 => inside, 1 => headless]
 }
 
 fn stored_service() -> impl Strategy<Value = Service> {
@@ -104,6 +114,15 @@ proptest! {
             let after = write(&service, &with_resource_version(&item.patch, "7")).unwrap();
             prop_assert_eq!(planned(&after), None);
         }
+    }
+
+    #[test]
+    fn a_contradiction_is_found_exactly_where_the_table_asks_or_keeps_the_field(service in stored_service()) {
+        let found = !Ask::scan(&PolicySet::empty(), &service).fields_of(RuleId::ETP002).is_empty();
+        let told = planned(&service).is_some_and(|item| {
+            item.decision == Decision::NeedsApproval || item.reason.starts_with("the annotation says Global, but")
+        });
+        prop_assert_eq!(found, told);
     }
 
     #[test]
