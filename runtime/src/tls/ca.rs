@@ -9,7 +9,8 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::{TlsError, Validity};
 
-/// How far `not_before` lies in the past, so that a verifier whose clock is a little late accepts a fresh certificate.
+/// How far `not_before` lies in the past, so that a verifier whose clock is a little late accepts a fresh certificate. Of a
+/// short life no more than a tenth: renewal counts from `not_before`, and would be due at once otherwise.
 const BACKDATE: Duration = Duration::from_secs(300);
 
 /// An authority with its key, both as PEM. Its `Debug` shows no key.
@@ -100,7 +101,8 @@ pub(super) fn params(
         let seconds = u64::try_from(t.as_second()).unwrap_or(0);
         rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds)
     };
-    params.not_before = since_epoch(now.checked_sub(BACKDATE)?);
+    let life = Duration::try_from(not_after.duration_since(now)).unwrap_or_default();
+    params.not_before = since_epoch(now.checked_sub(BACKDATE.min(life / 10))?);
     params.not_after = since_epoch(not_after);
     Ok(params)
 }

@@ -85,6 +85,18 @@ fn a_leaf_never_outlives_its_authority_and_names_it() {
 }
 
 #[test]
+fn a_fresh_certificate_is_not_due_however_short_its_life() {
+    let now = Timestamp::now();
+    for life in [60, 150, 1_000, 86_400].map(Duration::from_secs) {
+        let authority = Authority::generate("short", life, now).unwrap();
+        let leaf = authority.issue(&names(), life, now).unwrap();
+        let plan = RenewalPlan::new(now, Some(authority.validity()), Some(leaf.validity));
+        assert_eq!((plan.ca, plan.leaf), (Decision::Keep, Decision::Keep), "{life:?}");
+        assert!(plan.next > now.checked_add(life / 2).unwrap(), "{life:?}");
+    }
+}
+
+#[test]
 fn an_authority_survives_its_secret_but_not_a_foreign_key() {
     let (one, two) = (authority("one"), authority("two"));
     let back = Authority::from_pem(one.cert_pem(), one.key_pem()).unwrap();
