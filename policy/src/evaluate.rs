@@ -166,9 +166,6 @@ impl Outcome {
             problem = format!("{problem}; {policy} cannot be read and is taken to match: {fault}");
             fix = format!("{fix}; have the policy mended");
         }
-        if ratcheted {
-            problem = format!("{problem}; accepted because this update did not bring it");
-        }
         self.findings.push(Finding {
             rule: id,
             action,

@@ -9,6 +9,9 @@ use serde::Serialize;
 /// beyond 4096 in one answer.
 pub const WARNING_LIMIT: usize = 120;
 
+/// What the warning of a lowered Deny ends with.
+const RATCHETED: &str = " (denied if new)";
+
 /// One thing that a rule found on a Service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,12 +45,15 @@ impl Finding {
         format!("[{rule} policy={policy}] {problem}. Fix: {fix}. See: kubectl portreeve explain {rule}")
     }
 
-    /// A line for kubectl to print, at most [`WARNING_LIMIT`] characters. The policy's name gives way, the fix never.
+    /// A line for kubectl to print, at most [`WARNING_LIMIT`] characters. The policy's name gives way, the fix never. Of a
+    /// Deny that was lowered it says so: whoever reads it learns that the same value would not pass in a new object.
     #[must_use]
     pub fn warning(&self) -> String {
-        let frame = format!("[{} ] {}", self.rule, self.brief).chars().count();
+        let Self { rule, brief, .. } = self;
+        let ratchet = if self.ratcheted { RATCHETED } else { "" };
+        let frame = format!("[{rule} ] {brief}{ratchet}").chars().count();
         let policy = self.policy_name(WARNING_LIMIT.saturating_sub(frame));
-        format!("[{} {policy}] {}", self.rule, self.brief)
+        format!("[{rule} {policy}] {brief}{ratchet}")
     }
 
     fn policy_name(&self, limit: usize) -> String {

@@ -139,6 +139,15 @@ fn an_update_is_not_denied_for_what_was_there_before() {
 }
 
 #[test]
+fn the_warning_of_a_lowered_deny_says_that_it_would_be_denied_if_it_were_new() {
+    let set = with_action(RuleId::ETP013, "Deny");
+    let service = service(EXTERNAL_IPS);
+    let outcome = Ask::update(&set, Phase::Validating, &service, &service).answer();
+    let warning = outcome.findings[0].warning();
+    assert!(warning.starts_with("[ETP013 tp/strict] ") && warning.ends_with(" (denied if new)"), "{warning}");
+}
+
+#[test]
 fn the_ratchet_looks_at_the_value_and_not_at_the_rule() {
     let set = with_action(RuleId::ETP001, "Deny");
     let with = |value: &str| annotated(LOCAL, &[(EXTERNAL_TRAFFIC_BETA, value)]);

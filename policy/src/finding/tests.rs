@@ -88,11 +88,16 @@ fn warnings_read_as_they_should() {
 fn texts_keep_their_limits_whatever_names_and_values_come_in() {
     let hostile = format!("\u{1b}[31m\n\r\u{202e}{}", "ä".repeat(5000));
     for mut finding in every_finding(&hostile) {
+        finding.ratcheted = false;
         let name = hostile.clone();
         finding.policy = Some(PolicyRef { kind: PolicyKind::Namespaced, namespace: Some("shop".to_owned()), name });
         let (message, warning) = (finding.message(), finding.warning());
         assert!(warning.chars().count() <= WARNING_LIMIT, "{warning}");
         assert!(warning.ends_with(&finding.brief), "the fix is never cut: {warning}");
+        finding.ratcheted = true;
+        let lowered = finding.warning();
+        assert!(lowered.chars().count() <= WARNING_LIMIT, "{lowered}");
+        assert!(lowered.ends_with(&format!("{} (denied if new)", finding.brief)), "{lowered}");
         assert!(finding.brief.chars().count() <= 88, "{}", finding.brief);
         assert!(message.chars().count() <= 1024, "{message}");
         assert!(!format!("{message}{warning}").chars().any(|c| c.is_control() || c == '\u{202e}'));

@@ -83,18 +83,17 @@ fn etp004_finds_local_on_a_nodeport() {
 }
 
 #[test]
-fn etp004_is_silent_only_where_the_data_path_really_forwards() {
-    let nodeport = service("{type: NodePort, externalTrafficPolicy: Local}");
-    for (data_path, silent) in [
-        ("{mode: Local, onNoLocal: Forward}", true),
-        ("{mode: Balance, onNoLocal: Forward}", true),
-        ("{mode: Observe, onNoLocal: Forward}", false),
-        ("{mode: Off, onNoLocal: Forward}", false),
-        ("{mode: Balance}", false),
-        ("{mode: Local, onNoLocal: Reject}", false),
-    ] {
-        let set = strict(&format!("dataPath: {data_path}"));
-        assert_eq!(Ask::scan(&set, &nodeport).fields_of(RuleId::ETP004).is_empty(), silent, "{data_path}");
+fn no_wish_for_a_data_path_silences_a_rule_or_is_recommended_by_one() {
+    let nodeport = service("{type: NodePort, externalTrafficPolicy: Local, selector: {app: web}}");
+    let uneven = ready(&[("a", 1), ("b", 2)]);
+    for mode in ["Off", "Observe", "Local", "Balance"] {
+        let body = format!("imbalance: {{maxRatioPermille: 1200}}, dataPath: {{mode: {mode}, onNoLocal: Forward}}");
+        let findings = Ask::scan(&strict(&body), &nodeport).with(&uneven).answer().findings;
+        let rules: Vec<RuleId> = findings.iter().map(|finding| finding.rule).collect();
+        assert_eq!(rules, [RuleId::ETP004, RuleId::ETP008], "{mode}");
+        for finding in findings {
+            assert!(!finding.message().contains("dataPath"), "{}", finding.message());
+        }
     }
 }
 
@@ -168,8 +167,6 @@ fn etp008_compares_the_prediction_with_the_limit() {
     for (policy, found) in [
         ("imbalance: {maxRatioPermille: 1499}", true),
         ("imbalance: {maxRatioPermille: 1500}", false),
-        ("imbalance: {maxRatioPermille: 1200}, dataPath: {mode: Balance}", false),
-        ("imbalance: {maxRatioPermille: 1200}, dataPath: {mode: Observe}", true),
         ("externalTrafficPolicy: {required: Any}", false),
     ] {
         let set = strict(policy);
