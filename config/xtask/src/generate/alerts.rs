@@ -1,6 +1,7 @@
 //! Alerts as one PrometheusRule, from a table; each says what to run next.
 
 use super::Files;
+use super::promql::ours;
 use super::render::yaml;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ struct Alert {
 const ALERTS: &[Alert] = &[
     Alert {
         name: "PortreeveNoLeader",
-        expr: "sum(leader_election_master_status) < 1",
+        expr: "absent(leader_election_master_status{name=\"portreeve-operator\"} == 1)",
         hold: "2m",
         severity: "warning",
         summary: "No operator replica leads: status and migrations stand still. Traffic and admission are not affected.",
@@ -26,7 +27,11 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveReconcileErrors",
-        expr: "sum by (controller) (rate(controller_runtime_reconcile_errors_total[10m])) > 0.1",
+        expr: concat!(
+            "sum by (controller) (",
+            ours!("rate(controller_runtime_reconcile_errors_total[10m])"),
+            ") > 0.1"
+        ),
         hold: "15m",
         severity: "warning",
         summary: "Controller {{ $labels.controller }} keeps failing.",
@@ -34,7 +39,11 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveWebhookSlow",
-        expr: "histogram_quantile(0.99, sum by (le, webhook) (rate(controller_runtime_webhook_latency_seconds_bucket[10m]))) > 0.1",
+        expr: concat!(
+            "histogram_quantile(0.99, sum by (le, webhook) (",
+            ours!("rate(controller_runtime_webhook_latency_seconds_bucket[10m])"),
+            ")) > 0.1"
+        ),
         hold: "10m",
         severity: "warning",
         summary: "Admission by {{ $labels.webhook }} takes more than 100 ms at p99. Writes wait for it, and pass without it after 2 s.",
@@ -45,12 +54,13 @@ const ALERTS: &[Alert] = &[
         expr: "sum(rate(portreeve_admission_rule_errors_total[10m])) > 0 or sum(portreeve_rule_errors) > 0",
         hold: "10m",
         severity: "warning",
-        summary: "A rule or policy cannot be evaluated; writes it would deny are denied.",
+        summary: "A policy cannot be read. Its Deny rules act on every Service that it might match, the rest of it does nothing.",
         next: "kubectl get ctp,tp -A -o wide",
     },
     Alert {
         name: "PortreeveCertificateExpiring",
-        expr: "min(portreeve_certificate_expiry_seconds) - time() < 7 * 86400",
+        // Only of those who read a certificate to serve with it: an operator that led once keeps what it saw then.
+        expr: "min(portreeve_certificate_expiry_seconds and on (job, instance) (certwatcher_read_certificate_total > 0)) - time() < 7 * 86400",
         hold: "1h",
         severity: "critical",
         summary: "The webhook's certificate expires within a week and was not renewed.",

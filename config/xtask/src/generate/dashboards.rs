@@ -1,6 +1,7 @@
 //! One Grafana dashboard, from a table of panels.
 
 use super::Files;
+use super::promql::ours;
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -44,11 +45,19 @@ const PANELS: &[Panel] = &[
         description: "Time in the webhook process, by webhook.",
         lines: &[
             (
-                "histogram_quantile(0.5, sum by (le, webhook) (rate(controller_runtime_webhook_latency_seconds_bucket[5m])))",
+                concat!(
+                    "histogram_quantile(0.5, sum by (le, webhook) (",
+                    ours!("rate(controller_runtime_webhook_latency_seconds_bucket[5m])"),
+                    "))"
+                ),
                 "{{webhook}} median",
             ),
             (
-                "histogram_quantile(0.99, sum by (le, webhook) (rate(controller_runtime_webhook_latency_seconds_bucket[5m])))",
+                concat!(
+                    "histogram_quantile(0.99, sum by (le, webhook) (",
+                    ours!("rate(controller_runtime_webhook_latency_seconds_bucket[5m])"),
+                    "))"
+                ),
                 "{{webhook}} p99",
             ),
         ],
@@ -58,7 +67,7 @@ const PANELS: &[Panel] = &[
         unit: "ops",
         description: "Requests per second, by webhook and HTTP code.",
         lines: &[(
-            "sum by (webhook, code) (rate(controller_runtime_webhook_requests_total[5m]))",
+            concat!("sum by (webhook, code) (", ours!("rate(controller_runtime_webhook_requests_total[5m])"), ")"),
             "{{webhook}} {{code}}",
         )],
     },
@@ -67,7 +76,7 @@ const PANELS: &[Panel] = &[
         unit: "ops",
         description: "Reconciles per second, by controller and result.",
         lines: &[(
-            "sum by (controller, result) (rate(controller_runtime_reconcile_total[5m]))",
+            concat!("sum by (controller, result) (", ours!("rate(controller_runtime_reconcile_total[5m])"), ")"),
             "{{controller}} {{result}}",
         )],
     },
@@ -76,7 +85,11 @@ const PANELS: &[Panel] = &[
         unit: "s",
         description: "By controller.",
         lines: &[(
-            "histogram_quantile(0.99, sum by (le, controller) (rate(controller_runtime_reconcile_time_seconds_bucket[5m])))",
+            concat!(
+                "histogram_quantile(0.99, sum by (le, controller) (",
+                ours!("rate(controller_runtime_reconcile_time_seconds_bucket[5m])"),
+                "))"
+            ),
             "{{controller}}",
         )],
     },

@@ -9,6 +9,7 @@ mod dashboards;
 mod docs;
 mod install;
 mod objects;
+mod promql;
 mod render;
 
 use anyhow::{Context as _, Result, bail};

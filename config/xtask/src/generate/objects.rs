@@ -67,7 +67,9 @@ pub(super) fn access(name: &str, component: &str, cluster: Vec<PolicyRule>, name
     objects
 }
 
-/// Roles that let the cluster's own view, edit and admin roles see and use our kinds.
+/// Roles that let the cluster's own view, edit and admin roles see and use our kinds. Kinds without a namespace have a
+/// role of their own, as cert-manager's have: `view` is bound namespace by namespace, where it would promise what it
+/// cannot give.
 pub(super) fn user_roles() -> Vec<Value> {
     let role = |name: &str, aggregate: &[&str], resources: &[&str], verbs: &[&str]| {
         let mut labels = labels("users");
@@ -84,6 +86,12 @@ pub(super) fn user_roles() -> Vec<Value> {
             "portreeve-view",
             &["view", "edit", "admin"],
             &["trafficpolicies", "servicetraffics", "trafficmigrationitems"],
+            &["get", "list", "watch"],
+        ),
+        role(
+            "portreeve-cluster-view",
+            &["cluster-reader"],
+            &["clustertrafficpolicies", "trafficmigrations", "nodedatapaths", "datapathconfigs"],
             &["get", "list", "watch"],
         ),
         role(
@@ -110,6 +118,15 @@ fn environment() -> Value {
         {"name": "PORTREEVE_LOG", "value": "__LOG__"},
         {"name": "PORTREEVE_LOG_FORMAT", "value": "__LOG_FORMAT__"},
     ])
+}
+
+/// The agent's admin server listens beside those of the node itself.
+fn agent_environment() -> Value {
+    let mut environment = environment();
+    if let Value::Array(variables) = &mut environment {
+        variables.push(json!({"name": "PORTREEVE_ADMIN_ADDRESS", "value": format!("[::]:{AGENT_ADMIN_PORT}")}));
+    }
+    environment
 }
 
 fn probes(container: &mut Value, port: u16) {
@@ -152,7 +169,7 @@ fn deployment(name: &str, component: &str, replicas: &str, mut container: Value)
 fn disruption_budget(name: &str, component: &str) -> Value {
     json!({
         "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": metadata(name, component),
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": selector(component)}},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": selector(component)}},
     })
 }
 
@@ -160,6 +177,7 @@ fn disruption_budget(name: &str, component: &str) -> Value {
 pub(super) fn operator() -> Vec<Value> {
     let container = json!({
         "name": "operator", "image": "__IMAGE__", "imagePullPolicy": "__PULL_POLICY__", "command": ["/portreeve-operator"],
+        "args": "__OPERATOR_ARGS__",
         "env": environment(),
         "ports": [{"name": "metrics", "containerPort": ADMIN_PORT}],
         "resources": "__OPERATOR_RESOURCES__",
@@ -175,6 +193,7 @@ pub(super) fn operator() -> Vec<Value> {
 pub(super) fn webhook() -> Vec<Value> {
     let container = json!({
         "name": "webhook", "image": "__IMAGE__", "imagePullPolicy": "__PULL_POLICY__", "command": ["/portreeve-webhook"],
+        "args": "__WEBHOOK_ARGS__",
         "env": environment(),
         "ports": [{"name": "webhook", "containerPort": WEBHOOK_PORT}, {"name": "metrics", "containerPort": ADMIN_PORT}],
         "resources": "__WEBHOOK_RESOURCES__",
@@ -194,8 +213,8 @@ pub(super) fn webhook() -> Vec<Value> {
 pub(super) fn agent() -> Vec<Value> {
     let mut container = json!({
         "name": "agent", "image": "__IMAGE__", "imagePullPolicy": "__PULL_POLICY__", "command": ["/portreeve-agent"],
-        "args": [format!("--admin-address=[::]:{AGENT_ADMIN_PORT}")],
-        "env": environment(),
+        "args": "__AGENT_ARGS__",
+        "env": agent_environment(),
         "ports": [{"name": "metrics", "containerPort": AGENT_ADMIN_PORT, "hostPort": AGENT_ADMIN_PORT}],
         "resources": "__AGENT_RESOURCES__",
         // Root inside the container, because capabilities reach a non-root user only through file capabilities; it is

@@ -41,6 +41,9 @@ pub(super) const SLOTS: &[Slot] = &[
         plain: r#"{"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}}"#,
         helm: "{{ toYaml .Values.agent.resources | nindent 12 }}",
     },
+    Slot { token: "__OPERATOR_ARGS__", plain: "[]", helm: "{{ toYaml .Values.operator.extraArgs | nindent 10 }}" },
+    Slot { token: "__WEBHOOK_ARGS__", plain: "[]", helm: "{{ toYaml .Values.webhook.extraArgs | nindent 10 }}" },
+    Slot { token: "__AGENT_ARGS__", plain: "[]", helm: "{{ toYaml .Values.agent.extraArgs | nindent 10 }}" },
     Slot {
         token: "__AGENT_NODE_SELECTOR__",
         plain: r#"{"kubernetes.io/os": "linux"}"#,
