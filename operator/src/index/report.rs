@@ -1,4 +1,4 @@
-//! A ServiceTraffic as it is kept: what tells whether another write is needed, a fiftieth of its size.
+//! A ServiceTraffic as it is kept: what tells whether another write is needed, a tenth of its size.
 
 use crate::key::Key;
 use jiff::Timestamp;
