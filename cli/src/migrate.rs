@@ -81,11 +81,12 @@ async fn approve(client: &Client, name: &str, hash: &str, accept_new: bool, no_w
 /// Merges `spec` into the migration and follows it to its next resting point.
 async fn change(client: &Client, name: &str, spec: Value, no_wait: bool) -> Result<Exit, Failure> {
     let api: Api<TrafficMigration> = Api::all(client.clone());
+    get(client, name).await?;
     let params = PatchParams { field_manager: Some(names::MANAGER_CLI.to_owned()), ..PatchParams::default() };
-    let written =
-        api.patch(name, &params, &Patch::Merge(json!({ "spec": spec }))).await.map_err(Failure::from_kube(format!(
-            "changing TrafficMigration '{name}' (make one with `kubectl portreeve migrate plan {name}`)"
-        )))?;
+    let written = api
+        .patch(name, &params, &Patch::Merge(json!({ "spec": spec })))
+        .await
+        .map_err(Failure::from_kube(format!("changing TrafficMigration '{name}'")))?;
     let written = if is_stuck(&written) { ask_again(&api, &params, &written).await? } else { written };
     if no_wait {
         return Ok(Exit::Clean);

@@ -11,6 +11,7 @@ pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A Service without status; without managedFields and last-applied too, unless a migration has to find its owner there.
+/// A patch may test and remove what is kept, but must never replace a whole map of it: the live one may hold more.
 pub(super) fn service(mut service: Service) -> Service {
     service.status = None;
     if !has_legacy_annotation(&service) {

@@ -15,6 +15,9 @@ pub(crate) const PORT_REFUSED: &str = "The API server does not give health check
 /// Message of an item under watch.
 pub(crate) const WATCHED: &str = "Applied; the Service is being watched.";
 
+/// Message of an item that was undone because the user asked for it.
+pub(crate) const ASKED: &str = "Undone as asked by spec.rollback.";
+
 /// How the API server took a patch.
 pub(crate) enum Answer {
     Taken(Box<Service>),
@@ -147,23 +150,24 @@ fn denied(what: &str, again: &str, spec: &TrafficMigrationItemSpec, text: &str) 
 }
 
 fn interfered(spec: &TrafficMigrationItemSpec, undo: &Undo, left: &Leftover) -> String {
-    let why = &undo.why;
+    // "Undone" is not true of this one.
+    let why = if undo.why == ASKED { String::new() } else { format!("{} ", undo.why) };
     let again = format!("kubectl portreeve migrate rollback {}", spec.migration);
     if let Some(now) = &left.policy {
         let now = now.as_deref().unwrap_or("absent");
         return format!(
-            "{why} But admission set spec.externalTrafficPolicy to {now} on the way, so the change is not undone. Find out \
+            "{why}Admission set spec.externalTrafficPolicy to {now} on the way, so the change is not undone. Find out \
              who (kubectl get mutatingwebhookconfigurations), stop it, then: {again}"
         );
     }
     let keys = left.annotations.join(", ");
     match &undo.remover {
         Some(policy) => format!(
-            "{why} Traffic is as it was before, but admission removed {keys} again: {policy} sets rule ETP001 to Fix. Set \
+            "{why}Traffic is as it was before, but admission removed {keys} again: {policy} sets rule ETP001 to Fix. Set \
              it to Warn there, then: {again}"
         ),
         None => format!(
-            "{why} Traffic is as it was before, but admission removed or changed {keys}. Find out who (rule ETP001 at Fix, \
+            "{why}Traffic is as it was before, but admission removed or changed {keys}. Find out who (rule ETP001 at Fix, \
              or kubectl get mutatingwebhookconfigurations), stop it, then: {again}"
         ),
     }

@@ -5,7 +5,7 @@
 //! items, then applying, then the migration's own status.
 
 use super::BATCH;
-use super::answer::{PORT_REFUSED, Undo, WATCHED, applied};
+use super::answer::{ASKED, PORT_REFUSED, Undo, WATCHED, applied};
 use super::dereference::ItemView;
 use super::item::{holds_outcome, intended, record, same_plan, state};
 use super::summary::{Approval, Progress};
@@ -117,9 +117,9 @@ impl Machine<'_, '_> {
             return mark(latest, ItemState::Gone, "The Service was deleted; there is nothing to undo.");
         };
         if is_before(latest, live) {
-            return mark(latest, ItemState::RolledBack, "Undone as asked by spec.rollback.");
+            return mark(latest, ItemState::RolledBack, ASKED);
         }
-        Some(undo(latest, "Undone as asked by spec.rollback.".to_owned()))
+        Some(undo(latest, ASKED.to_owned()))
     }
 
     fn spec_changed(&self) -> bool {

@@ -219,7 +219,7 @@ fn an_undo_that_admission_changes_is_no_success_and_can_be_tried_again() {
         let item = world.item(name);
         assert_eq!(item.state, Some(ItemState::Failed));
         let message = item.message.unwrap();
-        assert!(message.contains("Traffic is as it was before, but admission removed"), "{message}");
+        assert!(message.starts_with("Traffic is as it was before, but admission removed"), "{message}");
         assert!(message.contains("ctp/tidy sets rule ETP001 to Fix"), "{message}");
         assert!(message.contains("kubectl portreeve migrate rollback m"), "{message}");
     }
