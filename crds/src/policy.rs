@@ -352,7 +352,7 @@ pub enum RequiredPolicy {
     .message("`weight` may be set only for mechanisms Auto and PodAntiAffinity"))]
 #[serde(rename_all = "camelCase")]
 pub struct Spread {
-    /// Whether Pods are left alone, reported on, or spread when they are created.
+    /// Whether Pods are left alone, or spread when they are created.
     pub mode: SpreadMode,
     /// How they are spread. Auto when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -365,14 +365,10 @@ pub struct Spread {
 
 /// Whether Pods are spread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(
-    description = "Off: Pods are left alone. Report: status says what would be injected. Inject: new Pods get it."
-)]
+#[schemars(description = "Off: Pods are left alone. Inject: new Pods get it; only in enforcement mode Enforce.")]
 pub enum SpreadMode {
     /// Pods are left alone.
     Off,
-    /// Status says what would be injected.
-    Report,
     /// New Pods get it when they are created; existing Pods and templates are never changed.
     Inject,
 }

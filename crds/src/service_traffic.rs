@@ -137,9 +137,6 @@ pub struct ServiceTrafficStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub findings: Option<Vec<FindingSummary>>,
-    /// Spreading of the Service's Pods.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spread: Option<SpreadSummary>,
     /// LocalReady, Balanced, Ready, Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
@@ -205,18 +202,6 @@ pub struct FindingSummary {
     /// What is wrong and what to do.
     #[schemars(length(max = 1024))]
     pub message: String,
-}
-
-/// Spreading of the Service's Pods.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SpreadSummary {
-    /// What the effective policy says.
-    pub mode: crate::policy::SpreadMode,
-    /// Pods that carry our stanza.
-    pub injected: i32,
-    /// Pods that the Service selects.
-    pub total: i32,
 }
 
 /// `spec.externalTrafficPolicy` of a Service, as the engines see it.

@@ -8,7 +8,7 @@
 //!   `Any`.
 //! - Spread and data path have no stricter side (to touch Pods or packets is not "more" than to leave them alone), so what
 //!   an override says there is final; lower levels fill in only the members it leaves out.
-//! - `enforcement.mode` caps the actions of its policy's rules, and lowers `spread.mode: Inject` to `Report` below
+//! - `enforcement.mode` caps the actions of its policy's rules, and lowers `spread.mode: Inject` to `Off` below
 //!   Enforce, since that changes users' objects at admission. It does not touch the data path: to set a policy to Audit
 //!   must never move live traffic; `dataPath.mode` has an `Observe` of its own.
 //! - Rules that no policy names keep their built-in action, capped by the mode of the highest matching policy.

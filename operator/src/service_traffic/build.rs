@@ -176,7 +176,6 @@ fn status(
         imbalance: predicted,
         effective_policies: Some(effective.policies.iter().take(MOST_POLICIES).map(|policy| policy.short()).collect()),
         findings: Some(findings.collect()),
-        spread: None,
         conditions: condition::merge(&transitions, &desired, Some(generation), now),
     }
 }

@@ -194,7 +194,7 @@ impl<'a> Walk<'a, '_> {
         let weight = self.member(|policy| set(policy)?.weight);
         EffectiveSpread {
             mode: mode.map_or(SpreadMode::Off, |(mode, policy)| match (mode, policy.mode) {
-                (SpreadMode::Inject, Mode::Audit | Mode::Warn) => SpreadMode::Report,
+                (SpreadMode::Inject, Mode::Audit | Mode::Warn) => SpreadMode::Off,
                 (mode, _) => mode,
             }),
             mechanism: self.value(mechanism).unwrap_or(SpreadMechanism::Auto),

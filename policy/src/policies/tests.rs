@@ -116,8 +116,7 @@ fn mode_caps_what_its_policy_decides_and_the_built_in_actions_below_the_highest(
 #[test]
 fn mode_stops_injection_and_never_moves_traffic() {
     let body = "spread: {mode: Inject}, dataPath: {mode: Balance}";
-    for (mode, spread) in [("Audit", SpreadMode::Report), ("Warn", SpreadMode::Report), ("Enforce", SpreadMode::Inject)]
-    {
+    for (mode, spread) in [("Audit", SpreadMode::Off), ("Warn", SpreadMode::Off), ("Enforce", SpreadMode::Inject)] {
         let own = namespaced_policy("shop", "own", &format!("{{enforcement: {{mode: {mode}}}, {body}}}"));
         let effective = effective(&[], &[own], &web());
         assert_eq!((effective.spread.mode, effective.data_path.mode), (spread, DataPathMode::Balance), "{mode}");
@@ -170,7 +169,7 @@ fn the_number_of_nodes_tightens_even_where_the_action_does_not() {
 fn what_an_override_says_on_spread_and_data_path_is_final_and_the_rest_is_filled_in() {
     let over = cluster_policy(
         "floor",
-        "{enforcement: {mode: Enforce}, overrides: {spread: {mode: Report}, dataPath: {mode: Local, onNoLocal: Reject}}}",
+        "{enforcement: {mode: Enforce}, overrides: {spread: {mode: Off}, dataPath: {mode: Local, onNoLocal: Reject}}}",
     );
     let own = namespaced_policy(
         "shop",
@@ -179,7 +178,7 @@ fn what_an_override_says_on_spread_and_data_path_is_final_and_the_rest_is_filled
           dataPath: {mode: Balance, onNoLocal: Forward, sourceRangesOnNodePorts: true}}",
     );
     let effective = effective(&[over], &[own], &web());
-    assert_eq!((effective.spread.mode, effective.spread.weight), (SpreadMode::Report, 7));
+    assert_eq!((effective.spread.mode, effective.spread.weight), (SpreadMode::Off, 7));
     assert_eq!(effective.spread.mechanism, SpreadMechanism::PodAntiAffinity);
     assert_eq!((effective.data_path.mode, effective.data_path.on_no_local), (DataPathMode::Local, OnNoLocal::Reject));
     assert!(effective.data_path.source_ranges_on_node_ports);

@@ -62,7 +62,7 @@ fn a_pod_of_services_that_are_cluster_is_left_alone() {
 #[test]
 fn only_a_policy_that_says_inject_is_followed() {
     let mut ask = Ask::about(pod("{}"));
-    for body in ["spread: {mode: Report}", "spread: {mode: Off}", "imbalance: {maxRatioPermille: 1500}"] {
+    for body in ["spread: {mode: Off}", "imbalance: {maxRatioPermille: 1500}"] {
         ask.set = strict(body);
         assert_eq!(ask.skipped(), Some(SkipReason::NotAsked), "{body}");
     }
