@@ -1,7 +1,7 @@
 //! Alerts as one PrometheusRule, from a table; each says what to run next.
 
 use super::Files;
-use super::promql::ours;
+use super::promql::{leaders, ours, served_certificates};
 use super::render::yaml;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -51,7 +51,11 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveEvaluationErrors",
-        expr: "sum(rate(portreeve_admission_rule_errors_total[10m])) > 0 or sum(portreeve_rule_errors) > 0",
+        expr: concat!(
+            "sum(rate(portreeve_admission_rule_errors_total[10m])) > 0 or sum(",
+            leaders!("portreeve_rule_errors"),
+            ") > 0"
+        ),
         hold: "10m",
         severity: "warning",
         summary: "A policy cannot be read. Its Deny rules act on every Service that it might match, the rest of it does nothing.",
@@ -59,8 +63,7 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveCertificateExpiring",
-        // Only of those who read a certificate to serve with it: an operator that led once keeps what it saw then.
-        expr: "min(portreeve_certificate_expiry_seconds and on (job, instance) (certwatcher_read_certificate_total > 0)) - time() < 7 * 86400",
+        expr: concat!("min(", served_certificates!(), ") - time() < 7 * 86400"),
         hold: "1h",
         severity: "critical",
         summary: "The webhook's certificate expires within a week and was not renewed.",
@@ -68,7 +71,7 @@ const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "PortreeveServicesImbalanced",
-        expr: "max(portreeve_services{state=\"unbalanced\"}) > 0",
+        expr: concat!("max(", leaders!("portreeve_services{state=\"unbalanced\"}"), ") > 0"),
         hold: "30m",
         severity: "info",
         summary: "{{ $value }} Services load their Pods more unevenly than their policy allows.",

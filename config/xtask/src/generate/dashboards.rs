@@ -1,7 +1,7 @@
 //! One Grafana dashboard, from a table of panels.
 
 use super::Files;
-use super::promql::ours;
+use super::promql::{leaders, ours, served_certificates};
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -19,13 +19,13 @@ const PANELS: &[Panel] = &[
         title: "Services by balance",
         unit: "short",
         description: "Services with externalTrafficPolicy Local, by what Portreeve says of their load.",
-        lines: &[("max by (state) (portreeve_services)", "{{state}}")],
+        lines: &[(concat!("max by (state) (", leaders!("portreeve_services"), ")"), "{{state}}")],
     },
     Panel {
         title: "Highest predicted imbalance (hottest Pod over mean)",
         unit: "short",
         description: "The worst Service; 1 is even. `kubectl get servicetraffics -A` names it.",
-        lines: &[("max(portreeve_imbalance_ratio_max_permille) / 1000", "worst Service")],
+        lines: &[(concat!("max(", leaders!("portreeve_imbalance_ratio_max_permille"), ") / 1000"), "worst Service")],
     },
     Panel {
         title: "Findings at admission",
@@ -37,7 +37,10 @@ const PANELS: &[Panel] = &[
         title: "Standing violations",
         unit: "short",
         description: "Findings on stored Services, by rule and action.",
-        lines: &[("max by (rule, action) (portreeve_policy_violations)", "{{rule}} {{action}}")],
+        lines: &[(
+            concat!("max by (rule, action) (", leaders!("portreeve_policy_violations"), ")"),
+            "{{rule}} {{action}}",
+        )],
     },
     Panel {
         title: "Admission latency",
@@ -103,7 +106,7 @@ const PANELS: &[Panel] = &[
         title: "Certificate life left",
         unit: "s",
         description: "Seconds until the webhook's certificates expire; they are renewed after two thirds of their life.",
-        lines: &[("min by (pod) (portreeve_certificate_expiry_seconds) - time()", "{{pod}}")],
+        lines: &[(concat!("min by (pod) (", served_certificates!(), ") - time()"), "{{pod}}")],
     },
 ];
 
