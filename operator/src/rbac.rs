@@ -7,12 +7,13 @@ use portreeve_crds::names::{self, GROUP};
 /// Rules of the operator's ClusterRole.
 #[must_use]
 pub fn cluster_rules() -> Vec<PolicyRule> {
-    let read = ["get", "list", "watch"];
+    // Watches list and watch; nothing is fetched by name but what is said below.
+    let read = ["list", "watch"];
     vec![
         rule("", &["services", "namespaces", "nodes"], &read),
         rule("discovery.k8s.io", &["endpointslices"], &read),
-        // migration/apply.rs: the legacy annotations and the field, by JSON Patch.
-        rule("", &["services"], &["patch"]),
+        // migration/apply.rs: the legacy annotations and the field, by JSON Patch; an undo looks at the whole Service.
+        rule("", &["services"], &["get", "patch"]),
         rule(
             GROUP,
             &["clustertrafficpolicies", "trafficpolicies", "trafficmigrations", "datapathconfigs", "nodedatapaths"],
@@ -20,17 +21,13 @@ pub fn cluster_rules() -> Vec<PolicyRule> {
         ),
         rule(GROUP, &["clustertrafficpolicies/status", "trafficpolicies/status", "datapathconfigs/status"], &["patch"]),
         rule(GROUP, &["trafficmigrations/status"], &["update"]),
-        rule(
-            GROUP,
-            &["servicetraffics", "trafficmigrationitems"],
-            &["get", "list", "watch", "create", "update", "delete"],
-        ),
+        rule(GROUP, &["servicetraffics", "trafficmigrationitems"], &["list", "watch", "create", "update", "delete"]),
         rule(GROUP, &["servicetraffics/status", "trafficmigrationitems/status"], &["update"]),
         // A create cannot be limited to a name; everything else is. `delete` is what the admission plugin
         // OwnerReferencesPermissionEnforcement asks of whoever sets owners on an object that is there.
         rule(REGISTRATION, CONFIGURATIONS, &["create"]),
         named(
-            rule(REGISTRATION, CONFIGURATIONS, &["get", "list", "watch", "update", "delete"]),
+            rule(REGISTRATION, CONFIGURATIONS, &["list", "watch", "update", "delete"]),
             &[names::WEBHOOK_CONFIGURATION],
         ),
         // admission/owner.rs: the UID of the owner of both configurations.
@@ -44,7 +41,7 @@ pub fn cluster_rules() -> Vec<PolicyRule> {
 pub fn namespace_rules() -> Vec<PolicyRule> {
     vec![
         rule("", &["secrets"], &["create"]),
-        named(rule("", &["secrets"], &["get", "list", "watch", "update"]), &[names::SECRET_CA, names::SECRET_TLS]),
+        named(rule("", &["secrets"], &["list", "watch", "update"]), &[names::SECRET_CA, names::SECRET_TLS]),
         rule("coordination.k8s.io", &["leases"], &["create"]),
         named(rule("coordination.k8s.io", &["leases"], &["get", "list", "watch", "update"]), &[names::OPERATOR]),
     ]

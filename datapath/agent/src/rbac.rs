@@ -9,7 +9,7 @@ use portreeve_crds::names;
 /// could write another node's report; it can write nothing else.
 #[must_use]
 pub fn cluster_rules() -> Vec<PolicyRule> {
-    let watch = ["get", "list", "watch"].as_slice();
+    let watch = ["list", "watch"].as_slice();
     vec![
         rule("", &["services", "nodes"], watch),
         rule("discovery.k8s.io", &["endpointslices"], watch),
