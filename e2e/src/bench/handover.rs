@@ -1,5 +1,6 @@
 //! How long nobody leads when a leader leaves, and when it is killed.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -65,17 +66,19 @@ struct Candidate {
 
 fn start(bench: &Bench, number: usize) -> Result<Candidate> {
     let name = format!("candidate-{number}");
-    let process = spec(bench, &name)?.spawn()?;
+    let process = spec(bench, &name)?.0.spawn()?;
     Ok(Candidate { name, process })
 }
 
-/// An operator of this name; it registers a webhook at which nobody listens, which fails open.
-pub(super) fn spec(bench: &Bench, name: &str) -> Result<Spec> {
+/// An operator of this name, and the address of its metrics. It registers a webhook at which nobody listens, which fails
+/// open.
+pub(super) fn spec(bench: &Bench, name: &str) -> Result<(Spec, SocketAddr)> {
     let (admin, webhook) = (free_address()?, free_address()?);
-    Ok(Spec::new(name, &bench.programs.operator, bench.run.log().join(format!("{name}.log")))
+    let spec = Spec::new(name, &bench.programs.operator, bench.run.log().join(format!("{name}.log")))
         .args(["--identity", name, "--admin-address", &admin.to_string()])
         .args(["--webhook-url", &format!("https://{webhook}"), "--webhook-names", "127.0.0.1", "--kubeconfig"])
-        .arg(bench.plane.kubeconfig()))
+        .arg(bench.plane.kubeconfig());
+    Ok((spec, admin))
 }
 
 /// Who holds the lease, once it is somebody that `wanted` takes.
