@@ -260,7 +260,7 @@ const ACROSS_FIELDS: [(&str, &str, &str, &str); 11] = [
     (
         "ClusterTrafficPolicy",
         "/spec/overrides",
-        r#"{"spread": {"mode": "Report"}}"#,
+        r#"{"spread": {"mode": "Off"}}"#,
         "must set exactly one of `defaults` (lower levels may change it) and `overrides` (they may only tighten it)",
     ),
     (

@@ -146,7 +146,7 @@ async fn a_leader_that_is_asked_to_go_hands_over_at_once_and_writes_no_more() {
     let asked = Instant::now();
     leader.signal(Signal::SIGTERM);
     comes_to_lead(&follower).await;
-    println!("hand-over after SIGTERM: {} ms", asked.elapsed().as_millis());
+    eprintln!("hand-over after SIGTERM: {} ms", asked.elapsed().as_millis());
     work.end(&http).await;
     leader.stop();
     one_after_the_other(&site, "asked", "heir");
@@ -165,7 +165,7 @@ async fn a_leader_that_is_killed_is_followed_once_its_lease_has_run_out() {
     let killed = Instant::now();
     leader.kill();
     comes_to_lead(&follower).await;
-    println!("hand-over after SIGKILL, with a lease of 3 s: {} ms", killed.elapsed().as_millis());
+    eprintln!("hand-over after SIGKILL, with a lease of 3 s: {} ms", killed.elapsed().as_millis());
     work.end(&http).await;
     one_after_the_other(&site, "killed", "next");
     follower.stop();

@@ -68,6 +68,7 @@ impl Site {
         let mut options = ControlPlaneOptions::new(assets, run.path());
         options.with_scheduler = false;
         options.extra_apiserver_args = vec![
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement".to_owned(),
             format!("--audit-policy-file={}", policy.display()),
             format!("--audit-log-path={}", run.log().join(AUDIT).display()),
         ];
