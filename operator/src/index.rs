@@ -224,12 +224,12 @@ impl Index {
         &self.legacy
     }
 
-    /// A namespace's labels; one that is not known (yet) has none.
+    /// A namespace's labels; one that is not known (yet) has that of its name alone.
     pub(crate) fn namespace(&self, name: &str) -> NamespaceFacts {
         self.namespaces
             .get(&name.to_owned())
             .cloned()
-            .unwrap_or_else(|| NamespaceFacts { name: name.to_owned(), labels: BTreeMap::new() })
+            .unwrap_or_else(|| NamespaceFacts::new(name.to_owned(), BTreeMap::new()))
     }
 
     /// Endpoints of a Service over all of its slices.

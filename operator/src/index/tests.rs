@@ -218,3 +218,9 @@ fn taken_node_ports_name_their_services() {
     assert_eq!(taken.get(&31_000), Some(&("shop".to_owned(), "lb".to_owned())));
     assert!(taken.contains_key(&30_080));
 }
+
+#[test]
+fn a_namespace_that_is_not_known_yet_can_be_selected_by_its_name() {
+    let facts = Index::default().namespace("shop");
+    assert_eq!(facts.labels.get("kubernetes.io/metadata.name").map(String::as_str), Some("shop"));
+}

@@ -25,10 +25,7 @@ pub(super) fn service(mut service: Service) -> Service {
 
 /// Name and labels of a Namespace.
 pub(super) fn namespace(namespace: Namespace) -> NamespaceFacts {
-    NamespaceFacts {
-        name: namespace.metadata.name.unwrap_or_default(),
-        labels: namespace.metadata.labels.unwrap_or_default(),
-    }
+    NamespaceFacts::new(namespace.metadata.name.unwrap_or_default(), namespace.metadata.labels.unwrap_or_default())
 }
 
 pub(super) fn item(mut item: TrafficMigrationItem) -> TrafficMigrationItem {
