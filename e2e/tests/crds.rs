@@ -383,3 +383,20 @@ async fn kubectl_explains_every_field() {
     }
     assert!(fields > 200, "{fields} fields");
 }
+
+/// The sample Services are there for lint to find something, and one of them for the API server to refuse.
+#[tokio::test]
+async fn kubectl_apply_takes_every_sample_of_our_kinds() {
+    let site = Site::shared().await;
+    let kubectl = site.kubectl();
+    kubectl.run(&["create", "namespace", "shop"]).await.ok();
+    for entry in std::fs::read_dir(workspace().join("config/samples")).unwrap() {
+        let file = entry.unwrap().path();
+        let objects = support::objects::documents(&std::fs::read_to_string(&file).unwrap());
+        if objects.iter().any(|object| object["kind"] == "Service") {
+            continue;
+        }
+        let taken = kubectl.run(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]).await.ok();
+        assert_eq!(taken.lines().count(), objects.len(), "{}: {taken}", file.display());
+    }
+}
