@@ -2,7 +2,7 @@
 
 use crate::admission::{Admission, Refusal};
 use crate::claim::{self, Claim};
-use crate::endpoints;
+use crate::endpoints::{self, Selected};
 use crate::input::{Directive, Input, PortInput, ServiceInput, SliceInput, ThisNode};
 use crate::key::{Family, PerFamily, ServiceKey};
 use crate::table::{
@@ -46,7 +46,7 @@ pub struct Counts {
 /// Compiles everything from scratch.
 #[must_use]
 pub fn compile(input: &Input) -> Compiled {
-    let Input { this_node, capacity, services, slices, directives } = input;
+    let Input { this_node, pod_ranges, capacity, services, slices, directives } = input;
     let mut claims = BTreeMap::new();
     let mut candidates = BTreeMap::new();
     for (key, service) in services {
@@ -56,13 +56,20 @@ pub fn compile(input: &Input) -> Compiled {
     }
     let (admission, services, refused) = Admission::from_scratch(&candidates, *capacity);
     let counts = admission.counts(claims.len(), services.len(), refused.len());
-    let table = ForwardingTable { node_addresses: node_addresses(this_node), services };
+    let table =
+        ForwardingTable { node_addresses: node_addresses(this_node), pod_ranges: sorted_ranges(pod_ranges), services };
     Compiled { table, refused, claims, counts }
 }
 
 /// The node's addresses as the table holds them.
 pub(crate) fn node_addresses(node: &ThisNode) -> Vec<IpAddr> {
     let unique: BTreeSet<IpAddr> = node.addresses.iter().copied().collect();
+    unique.into_iter().collect()
+}
+
+/// Ranges as the table holds them: without host bits and duplicates.
+pub(crate) fn sorted_ranges(ranges: &[IpNet]) -> Vec<IpNet> {
+    let unique: BTreeSet<IpNet> = ranges.iter().map(IpNet::trunc).collect();
     unique.into_iter().collect()
 }
 
@@ -88,7 +95,7 @@ pub(crate) fn compile_service(
             if frontends.is_empty() {
                 continue;
             }
-            let (standing, targets) = endpoints::select(slices(), port, family, &node.name);
+            let Selected { standing, targets, kept } = endpoints::select(slices(), port, family, &node.name);
             ports.push(PortEntry {
                 name: Arc::clone(&port.name),
                 family,
@@ -96,6 +103,7 @@ pub(crate) fn compile_service(
                 frontends,
                 standing,
                 targets,
+                kept,
             });
         }
     }

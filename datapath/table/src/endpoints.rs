@@ -1,7 +1,7 @@
 //! Which endpoints take new flows: kube-proxy's choice for `Local`, per port and family.
 
 use crate::input::{EndpointInput, PortInput, SliceInput};
-use crate::key::Family;
+use crate::key::{Family, Protocol};
 use crate::table::{Hop, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +12,14 @@ struct Seen {
     local: bool,
     ready: bool,
     draining: bool,
+    serving: bool,
+}
+
+/// What one port of one family comes to.
+pub(crate) struct Selected {
+    pub(crate) standing: Standing,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) kept: Vec<SocketAddr>,
 }
 
 /// Endpoints of `port` in `family`, by address. While a Pod moves between slices it is in both for a moment: the better
@@ -27,14 +35,19 @@ fn merge<'a>(
         let named = slice.ports.iter().filter(|have| have.name == port.name && have.protocol == port.protocol);
         for slice_port in named {
             for endpoint in slice.endpoints.iter().filter(|endpoint| Family::of(endpoint.address) == family) {
-                let seen =
-                    Seen { local: is_local(endpoint, node), ready: endpoint.ready, draining: endpoint.is_draining() };
+                let seen = Seen {
+                    local: is_local(endpoint, node),
+                    ready: endpoint.ready,
+                    draining: endpoint.is_draining(),
+                    serving: endpoint.serving,
+                };
                 merged
                     .entry(SocketAddr::new(endpoint.address, slice_port.port))
                     .and_modify(|known| {
                         known.local |= seen.local;
                         known.ready |= seen.ready;
                         known.draining |= seen.draining;
+                        known.serving |= seen.serving;
                     })
                     .or_insert(seen);
             }
@@ -48,31 +61,31 @@ fn is_local(endpoint: &EndpointInput, node: &str) -> bool {
 }
 
 /// Standing and targets of one port: local ready endpoints; without any, local ones that serve while they terminate;
-/// without those, none.
+/// without those, none. The other local ones keep the flows they have.
 pub(crate) fn select<'a>(
     slices: impl Iterator<Item = &'a SliceInput>,
     port: &PortInput,
     family: Family,
     node: &str,
-) -> (Standing, Vec<Target>) {
+) -> Selected {
     let merged = merge(slices, port, family, node);
-    let local = |wanted: fn(&Seen) -> bool| -> Vec<Target> {
-        merged
-            .iter()
-            .filter(|(_, seen)| seen.local && wanted(seen))
-            .map(|(address, _)| Target { hop: Hop::Pod(*address), weight: 1 })
-            .collect()
+    let local = |wanted: &dyn Fn(&Seen) -> bool| -> Vec<SocketAddr> {
+        merged.iter().filter(|(_, seen)| seen.local && wanted(seen)).map(|(address, _)| *address).collect()
     };
-    let ready = local(|seen| seen.ready);
-    if !ready.is_empty() {
-        return (Standing::LocalReady, ready);
-    }
-    let draining = local(|seen| seen.draining);
-    if !draining.is_empty() {
-        return (Standing::LocalDraining, draining);
-    }
-    let elsewhere = merged.values().any(|seen| seen.ready || seen.draining);
-    (if elsewhere { Standing::Elsewhere } else { Standing::Nowhere }, Vec::new())
+    let (ready, draining) = (local(&|seen| seen.ready), local(&|seen| !seen.ready && seen.draining));
+    let (standing, chosen) = if !ready.is_empty() {
+        (Standing::LocalReady, ready)
+    } else if !draining.is_empty() {
+        (Standing::LocalDraining, draining)
+    } else if merged.values().any(|seen| seen.ready || seen.draining) {
+        (Standing::Elsewhere, Vec::new())
+    } else {
+        (Standing::Nowhere, Vec::new())
+    };
+    let mut kept = local(&|seen| seen.serving || port.protocol != Protocol::Udp);
+    kept.retain(|address| chosen.binary_search(address).is_err());
+    let targets = chosen.into_iter().map(|address| Target { hop: Hop::Pod(address), weight: 1 }).collect();
+    Selected { standing, targets, kept }
 }
 
 /// Unique addresses of ready local endpoints over all ports: the number kube-proxy's health check reports. An endpoint

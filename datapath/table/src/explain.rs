@@ -1,10 +1,10 @@
-//! Why a Service is claimed or left, in words.
+//! Why a Service is claimed or left, in words; what becomes of its new flows, in the [oracle](crate::oracle())'s words.
 
 use crate::claim::Claim;
 use crate::compile::Compiled;
-use crate::input::OnNoLocal;
 use crate::key::{Family, ServiceKey};
-use crate::table::{ClaimedMode, Hop, NewFlow, PortEntry, ServiceEntry, SourceFilter, Standing};
+use crate::oracle;
+use crate::table::{ClaimedMode, PortEntry, ServiceEntry, SourceFilter};
 use std::fmt::Write as _;
 
 impl Compiled {
@@ -51,43 +51,15 @@ fn entry_text(key: &ServiceKey, entry: &ServiceEntry) -> String {
 
 fn port_text(text: &mut String, entry: &ServiceEntry, port: &PortEntry) {
     for front in &port.frontends {
-        push(text, format_args!("  {}: {}", front.frontend, flow_text(port, entry.on_no_local)));
+        push(text, format_args!("  {}: {}", front.frontend, oracle::standing(entry, port).text));
         if let (true, SourceFilter::Only { ranges, own_address }) = (front.guarded, entry.sources.get(port.family)) {
             let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
             push(text, format_args!("; only from {}", ranges.join(", ")));
             if *own_address {
-                text.push_str(" and the frontend's own address");
+                text.push_str(" and the Service's own load balancer addresses");
             }
         }
         text.push('\n');
-    }
-}
-
-fn flow_text(port: &PortEntry, on_no_local: OnNoLocal) -> String {
-    let pods = || -> String {
-        let pods: Vec<String> = port
-            .targets
-            .iter()
-            .map(|target| match target.hop {
-                Hop::Pod(address) => address.to_string(),
-            })
-            .collect();
-        pods.join(", ")
-    };
-    match port.new_flow(on_no_local) {
-        NewFlow::Deliver if port.standing == Standing::LocalDraining => {
-            format!("new flows go to Pods of this node that are terminating, since none is ready: {}", pods())
-        }
-        NewFlow::Deliver => format!("new flows go to Pods of this node: {}", pods()),
-        NewFlow::NoLocal(OnNoLocal::Drop) => "no Pod here, some elsewhere: new flows are dropped".to_owned(),
-        NewFlow::NoLocal(OnNoLocal::Reject) => "no Pod here, some elsewhere: new flows are rejected".to_owned(),
-        NewFlow::NoLocal(OnNoLocal::Passthrough) => {
-            "no Pod here, some elsewhere: new flows are left to kube-proxy".to_owned()
-        }
-        NewFlow::NoLocal(OnNoLocal::Forward) => {
-            "no Pod here, some elsewhere: new flows are for another node".to_owned()
-        }
-        NewFlow::Reject => "no Pod anywhere: new flows are rejected".to_owned(),
     }
 }
 

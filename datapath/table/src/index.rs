@@ -2,10 +2,11 @@
 //! touches. Synchronous and single-writer; its result equals [`compile`](crate::compile()) of the same inputs.
 
 use crate::admission::{Admission, Entries};
-use crate::compile::{Compiled, compile_service, node_addresses};
+use crate::compile::{Compiled, compile_service, node_addresses, sorted_ranges};
 use crate::input::{Capacity, Directive, Input, ServiceInput, SliceInput, ThisNode};
 use crate::key::ServiceKey;
 use crate::table::ServiceEntry;
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub enum Event {
     DirectiveGone(ServiceKey),
     /// This node is known or has changed.
     ThisNode(ThisNode),
+    /// The ranges of the cluster's Pods are known or have changed. No Service's entry depends on them.
+    PodRanges(Vec<IpNet>),
     /// The capacity was set.
     Capacity(Capacity),
 }
@@ -54,6 +57,8 @@ pub struct Changes {
     pub removed: BTreeSet<ServiceKey>,
     /// Services that were not refused before.
     pub refused: BTreeSet<ServiceKey>,
+    /// Whether the node's addresses or the Pod ranges in the table differ.
+    pub addresses: bool,
 }
 
 impl Changes {
@@ -117,6 +122,11 @@ impl Index {
                 self.input.this_node = node;
                 self.recompile_all()
             }
+            Event::PodRanges(ranges) => {
+                let before = mem::replace(&mut self.compiled.table.pod_ranges, sorted_ranges(&ranges));
+                self.input.pod_ranges = ranges;
+                Changes { addresses: before != self.compiled.table.pod_ranges, ..Changes::default() }
+            }
             Event::Capacity(capacity) if capacity == self.input.capacity => Changes::default(),
             Event::Capacity(capacity) => {
                 self.input.capacity = capacity;
@@ -168,7 +178,7 @@ impl Index {
 
     /// Compiles one Service and notes the claim on it.
     fn compile_one(&mut self, key: &ServiceKey) -> Option<ServiceEntry> {
-        let Input { this_node, capacity: _, services, slices, directives } = &self.input;
+        let Input { this_node, pod_ranges: _, capacity: _, services, slices, directives } = &self.input;
         let Some(service) = services.get(key) else {
             self.compiled.claims.remove(key);
             return None;
@@ -195,11 +205,12 @@ impl Index {
     }
 
     fn recompile_all(&mut self) -> Changes {
-        self.compiled.table.node_addresses = node_addresses(&self.input.this_node);
+        let addresses = node_addresses(&self.input.this_node);
+        let before = mem::replace(&mut self.compiled.table.node_addresses, addresses);
         let keys: Vec<ServiceKey> = self.input.services.keys().cloned().collect();
         self.candidates =
             keys.into_iter().filter_map(|key| self.compile_one(&key).map(|entry| (key, Arc::new(entry)))).collect();
-        self.readmit()
+        Changes { addresses: before != self.compiled.table.node_addresses, ..self.readmit() }
     }
 
     fn readmit(&mut self) -> Changes {
@@ -217,6 +228,7 @@ impl Index {
             updated: keys(now, &|key, entry| before.get(key).is_some_and(|old| **old != *entry)),
             removed: keys(&before, &|key, _| !now.contains_key(key)),
             refused: self.compiled.refused.keys().filter(|key| !refused_before.contains_key(*key)).cloned().collect(),
+            addresses: false,
         }
     }
 
@@ -229,7 +241,7 @@ impl Index {
 impl Changes {
     /// Adds what a later step of the same event did. The steps touch different Services, or the later one says more.
     fn absorb(&mut self, later: Self) {
-        let Self { added, updated, removed, refused } = later;
+        let Self { added, updated, removed, refused, addresses } = later;
         for key in &removed {
             self.added.remove(key);
             self.updated.remove(key);
@@ -240,6 +252,7 @@ impl Changes {
         self.updated.extend(updated);
         self.removed.extend(removed);
         self.refused.extend(refused);
+        self.addresses |= addresses;
     }
 }
 

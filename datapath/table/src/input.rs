@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub struct Input {
     /// The node that compiles.
     pub this_node: ThisNode,
+    /// Ranges of the cluster's Pods: what comes from them un-translated is in-cluster.
+    pub pod_ranges: Vec<IpNet>,
     /// Most that may be claimed.
     pub capacity: Capacity,
     /// Services by key.

@@ -17,6 +17,7 @@ mod explain;
 mod index;
 pub mod input;
 mod key;
+mod oracle;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -28,6 +29,9 @@ pub use compile::{Compiled, Counts, compile};
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
 pub use key::{Family, Names, PerFamily, Protocol, ServiceKey};
+pub use oracle::{
+    Action, AffinityKey, Arrival, Because, Bound, Flow, FlowKey, Memory, Packet, Reason, Verdict, oracle,
+};
 pub use table::{
     ClaimedMode, ForwardingTable, Frontend, FrontendEntry, FrontendHost, FrontendKind, Hop, PortEntry, ServiceEntry,
     SourceFilter, Standing, Target,

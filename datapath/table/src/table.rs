@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct ForwardingTable {
     /// Addresses that a [`FrontendHost::NodePort`] stands for, sorted.
     pub node_addresses: Vec<IpAddr>,
+    /// Ranges of the cluster's Pods, sorted: a packet from them is in-cluster and kube-proxy's.
+    pub pod_ranges: Vec<IpNet>,
     /// Claimed Services that were admitted.
     pub services: BTreeMap<ServiceKey, Arc<ServiceEntry>>,
 }
@@ -48,6 +50,12 @@ impl ServiceEntry {
     #[must_use]
     pub fn backends(&self) -> usize {
         self.ports.iter().map(|port| port.targets.len()).sum()
+    }
+
+    /// Whether flows of `protocol` to `pod` that are under way go on.
+    #[must_use]
+    pub fn keeps(&self, protocol: Protocol, pod: SocketAddr) -> bool {
+        self.ports.iter().any(|port| port.protocol == protocol && port.keeps(pod))
     }
 
     /// Number of targets that are ready rather than draining.
@@ -95,6 +103,9 @@ pub struct PortEntry {
     pub standing: Standing,
     /// Where new flows go, sorted by hop; empty unless the standing is local.
     pub targets: Vec<Target>,
+    /// Pods of this node that take no new flows and keep those they have, sorted. For UDP only such as still serve:
+    /// its clients are not told when nobody answers (kube-proxy's conntrack cleanup draws the same line).
+    pub kept: Vec<SocketAddr>,
 }
 
 /// Where a port's endpoints are, in order of preference.
@@ -126,6 +137,14 @@ pub struct Target {
 pub enum Hop {
     /// A Pod of this node, by destination NAT.
     Pod(SocketAddr),
+}
+
+impl fmt::Display for Hop {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod(address) => write!(out, "{address}"),
+        }
+    }
 }
 
 /// What a client uses: where, port, protocol.
@@ -189,27 +208,18 @@ pub enum SourceFilter {
     Only {
         /// Accepted ranges, sorted, without duplicates.
         ranges: Vec<IpNet>,
-        /// The frontend's own address is accepted as source too, since this node's address lies in a range: a process
-        /// of the node that talks to a load balancer address bound on it has that address as source.
+        /// The Service's load balancer addresses are accepted as sources too, since this node's address lies in a range:
+        /// a process of the node that talks to a load balancer address bound on it has that address as source
+        /// (kube-proxy's `KUBE-FW-` chain accepts each of them for each of them).
         own_address: bool,
     },
 }
 
-/// What becomes of a new flow from an accepted source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NewFlow {
-    Deliver,
-    NoLocal(OnNoLocal),
-    Reject,
-}
-
 impl PortEntry {
-    pub(crate) const fn new_flow(&self, on_no_local: OnNoLocal) -> NewFlow {
-        match self.standing {
-            Standing::LocalReady | Standing::LocalDraining => NewFlow::Deliver,
-            Standing::Elsewhere => NewFlow::NoLocal(on_no_local),
-            Standing::Nowhere => NewFlow::Reject,
-        }
+    /// Whether flows to `pod` that are under way go on: it takes new ones or is [kept](Self::kept).
+    #[must_use]
+    pub fn keeps(&self, pod: SocketAddr) -> bool {
+        self.kept.binary_search(&pod).is_ok() || self.targets.iter().any(|target| target.hop == Hop::Pod(pod))
     }
 }
 

@@ -17,7 +17,7 @@ fn a_claimed_service_is_explained_frontend_by_frontend() {
     };
     insta::assert_snapshot!(explained(&input(service, [slice([pod("10.1.0.1", "n1"), pod("10.1.0.2", "n1")])])), @r"
     shop/web is claimed: mode Local; a client keeps its Pod for 600 s; health check port 32000 sees 2 IPv4 and 0 IPv6 Pods here.
-      192.0.2.10:80/tcp: new flows go to Pods of this node: 10.1.0.1:8080, 10.1.0.2:8080; only from 10.0.0.0/8, 203.0.113.0/24 and the frontend's own address
+      192.0.2.10:80/tcp: new flows go to Pods of this node: 10.1.0.1:8080, 10.1.0.2:8080; only from 10.0.0.0/8, 203.0.113.0/24 and the Service's own load balancer addresses
       node port 30080/tcp (IPv4): new flows go to Pods of this node: 10.1.0.1:8080, 10.1.0.2:8080
     ");
 }

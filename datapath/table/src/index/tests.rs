@@ -46,6 +46,17 @@ fn a_node_or_a_capacity_that_is_as_before_changes_nothing() {
 }
 
 #[test]
+fn new_addresses_of_the_node_and_new_pod_ranges_are_told() {
+    let mut index = ready_index();
+    let ranges = vec!["10.1.7.0/16".parse().unwrap(), "10.1.0.0/16".parse().unwrap()];
+    assert!(index.apply(Event::PodRanges(ranges.clone())).addresses);
+    assert!(index.apply(Event::PodRanges(ranges)).is_empty());
+    assert_eq!(index.compiled().table.pod_ranges, ["10.1.0.0/16".parse().unwrap()]);
+    let node = ThisNode { addresses: vec![ip("10.0.0.2")], ..index.input().this_node.clone() };
+    assert_eq!(index.apply(Event::ThisNode(node)), Changes { addresses: true, ..Changes::default() });
+}
+
+#[test]
 fn a_slice_that_changes_its_service_leaves_the_old_one() {
     let mut index = ready_index();
     put(&mut index, "s", slice([pod("10.1.0.1", "n1")]));
