@@ -17,6 +17,7 @@ mod explain;
 mod index;
 pub mod input;
 mod key;
+mod maglev;
 mod oracle;
 mod table;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub use compile::{Compiled, Counts, compile};
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
 pub use key::{Family, Names, PerFamily, Protocol, ServiceKey};
+pub use maglev::{Slots, maglev};
 pub use oracle::{
     Action, AffinityKey, Arrival, Because, Bound, Flow, FlowKey, Memory, Packet, Reason, Verdict, oracle,
 };
