@@ -1,7 +1,7 @@
 //! Which endpoints take new flows: kube-proxy's choice for `Local`, per port and family.
 
 use crate::input::{EndpointInput, PortInput, SliceInput};
-use crate::key::{Family, Protocol};
+use crate::key::Family;
 use crate::table::{Hop, Standing, Target};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ struct Seen {
     local: bool,
     ready: bool,
     draining: bool,
-    serving: bool,
+    keeps: bool,
 }
 
 /// What one port of one family comes to.
@@ -39,7 +39,7 @@ fn merge<'a>(
                     local: is_local(endpoint, node),
                     ready: endpoint.ready,
                     draining: endpoint.is_draining(),
-                    serving: endpoint.serving,
+                    keeps: endpoint.keeps_flows(port.protocol),
                 };
                 merged
                     .entry(SocketAddr::new(endpoint.address, slice_port.port))
@@ -47,7 +47,7 @@ fn merge<'a>(
                         known.local |= seen.local;
                         known.ready |= seen.ready;
                         known.draining |= seen.draining;
-                        known.serving |= seen.serving;
+                        known.keeps |= seen.keeps;
                     })
                     .or_insert(seen);
             }
@@ -82,7 +82,7 @@ pub(crate) fn select<'a>(
     } else {
         (Standing::Nowhere, Vec::new())
     };
-    let mut kept = local(&|seen| seen.serving || port.protocol != Protocol::Udp);
+    let mut kept = local(&|seen| seen.keeps);
     kept.retain(|address| chosen.binary_search(address).is_err());
     let targets = chosen.into_iter().map(|address| Target { hop: Hop::Pod(address), weight: 1 }).collect();
     Selected { standing, targets, kept }

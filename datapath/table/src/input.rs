@@ -3,7 +3,7 @@
 use crate::key::{Family, PerFamily, Protocol, ServiceKey};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Everything that a table follows from.
@@ -21,6 +21,20 @@ pub struct Input {
     pub slices: BTreeMap<ServiceKey, BTreeMap<Arc<str>, SliceInput>>,
     /// Directives by Service.
     pub directives: BTreeMap<ServiceKey, Directive>,
+}
+
+impl Input {
+    /// Whether flows to `pod` of a Service go on, by its slices alone: for flows that outlive the claim on their Service.
+    /// Those of a claimed one ask its [entry](crate::ServiceEntry::keeps).
+    #[must_use]
+    pub fn keeps(&self, service: &ServiceKey, protocol: Protocol, pod: SocketAddr) -> bool {
+        let slices = self.slices.get(service).into_iter().flat_map(BTreeMap::values);
+        slices
+            .filter(|slice| slice.ports.iter().any(|port| port.protocol == protocol && port.port == pod.port()))
+            .flat_map(|slice| &slice.endpoints)
+            .filter(|endpoint| endpoint.address == pod.ip() && endpoint.node.as_ref() == Some(&self.this_node.name))
+            .any(|endpoint| endpoint.keeps_flows(protocol))
+    }
 }
 
 /// One Service.
@@ -122,6 +136,13 @@ impl EndpointInput {
     #[must_use]
     pub const fn is_draining(&self) -> bool {
         self.serving && self.terminating
+    }
+
+    /// Whether flows that it has go on. Those of UDP end when it stops serving, since its clients are not told when nobody
+    /// answers (kube-proxy's conntrack cleanup draws the same line).
+    #[must_use]
+    pub fn keeps_flows(&self, protocol: Protocol) -> bool {
+        self.ready || self.serving || protocol != Protocol::Udp
     }
 }
 

@@ -52,6 +52,11 @@ impl ServiceEntry {
         self.ports.iter().map(|port| port.targets.len()).sum()
     }
 
+    /// Pods that keep their flows, by transport, port by port.
+    pub fn keeping(&self) -> impl Iterator<Item = (Protocol, SocketAddr)> {
+        self.ports.iter().flat_map(|port| port.keeping().map(|pod| (port.protocol, pod)))
+    }
+
     /// Whether flows of `protocol` to `pod` that are under way go on.
     #[must_use]
     pub fn keeps(&self, protocol: Protocol, pod: SocketAddr) -> bool {
@@ -103,8 +108,8 @@ pub struct PortEntry {
     pub standing: Standing,
     /// Where new flows go, sorted by hop; empty unless the standing is local.
     pub targets: Vec<Target>,
-    /// Pods of this node that take no new flows and keep those they have, sorted. For UDP only such as still serve:
-    /// its clients are not told when nobody answers (kube-proxy's conntrack cleanup draws the same line).
+    /// Pods of this node that take no new flows and keep those they have
+    /// ([`EndpointInput::keeps_flows`](crate::EndpointInput::keeps_flows)), sorted.
     pub kept: Vec<SocketAddr>,
 }
 
@@ -219,7 +224,16 @@ impl PortEntry {
     /// Whether flows to `pod` that are under way go on: it takes new ones or is [kept](Self::kept).
     #[must_use]
     pub fn keeps(&self, pod: SocketAddr) -> bool {
-        self.kept.binary_search(&pod).is_ok() || self.targets.iter().any(|target| target.hop == Hop::Pod(pod))
+        self.keeping().any(|keeping| keeping == pod)
+    }
+
+    /// Pods that keep their flows: those that take new ones, then the [kept](Self::kept).
+    pub fn keeping(&self) -> impl Iterator<Item = SocketAddr> {
+        let taking = self.targets.iter().map(|target| {
+            let Hop::Pod(pod) = target.hop;
+            pod
+        });
+        taking.chain(self.kept.iter().copied())
     }
 }
 

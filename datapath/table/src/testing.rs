@@ -1,5 +1,7 @@
 //! Builders for tests: a claimed LoadBalancer Service and endpoints around node `n1`.
 
+pub(crate) mod world;
+
 use crate::input::{
     Directive, EndpointInput, Input, Mode, PortInput, ServiceInput, ServiceKind, SliceInput, SlicePort, ThisNode,
 };
