@@ -2,8 +2,9 @@
 //!
 //! This room knows Services, endpoints, directives and this node as nouns of its own ([`input`]); it compiles them into a
 //! [`ForwardingTable`] ([`compile()`] from scratch, [`Index`] step by step, both with the same result) and says in words
-//! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]). It also holds what the engines below share:
-//! the [`Backend`] trait and the nouns of a probe.
+//! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]). What an engine must do with one packet is
+//! said by [`oracle()`], how it comes from one table to the next by [`diff()`], and which target a flow's hash draws by
+//! [`maglev()`]. It also holds what the engines below share: the [`Backend`] trait and the nouns of a probe.
 //!
 //! It may not know Kubernetes, clients, async runtimes, clocks, files, processes or randomness, and no policy.
 //! The rules are kube-proxy's own where they exist (KEP-1669 for terminating endpoints, KEP-1860 for `ipMode`).

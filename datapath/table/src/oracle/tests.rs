@@ -6,7 +6,10 @@ use super::*;
 use crate::compile;
 use crate::input::{Directive, Input, Mode, ServiceInput, SliceInput};
 use crate::key::PerFamily;
+use crate::testing::world::event;
 use crate::testing::*;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use std::net::SocketAddr;
 
 const VIP: &str = "192.0.2.10:80";
@@ -192,6 +195,13 @@ fn source_ranges_are_kube_proxys_to_the_letter() {
             Reason::LocalReady,
         ),
     ]);
+}
+
+#[test]
+fn the_nodes_own_address_rule_says_that_it_let_the_source_in() {
+    let input = with(one_here_one_elsewhere(), ranged("10.0.0.0/24"));
+    let (_, reasons) = ask(&input, &syn("192.0.2.10:4", VIP), &Memory::default());
+    assert_eq!(reasons, [Reason::Claimed, Reason::SourceIsOwn, Reason::LocalReady]);
 }
 
 #[test]
@@ -381,4 +391,45 @@ fn numbers_of_reasons_never_change() {
     51 AffinityExpired
     52 AffinityLost
     ");
+}
+
+fn any_packet() -> impl Strategy<Value = Packet> {
+    let source = prop::sample::select(vec!["198.51.100.9:4", "203.0.113.9:4", "10.1.0.9:4", "192.0.2.1:4"]);
+    let host = prop::sample::select(vec!["192.0.2.1", "192.0.2.2", "10.0.0.1"]);
+    let port = prop_oneof![80..83_u16, 30080..30083_u16];
+    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
+    (source, host, port, protocol, prop::bool::weighted(0.8)).prop_map(|(source, host, port, protocol, opening)| {
+        Packet { protocol, opening, ..syn(source, &format!("{host}:{port}")) }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(11), ..ProptestConfig::default() })]
+
+    #[test]
+    fn in_any_world_a_delivered_flow_stays_and_only_claimed_frontends_are_touched(
+        events in prop::collection::vec(event(), 0..60), packets in prop::collection::vec(any_packet(), 1..20),
+    ) {
+        let mut index = crate::Index::default();
+        for event in events {
+            index.apply(event);
+        }
+        let table = &index.compiled().table;
+        for packet in packets {
+            let verdict = oracle(table, &packet, &Memory::default());
+            let claim = Claimed::find(table, &packet);
+            prop_assert_eq!(claim.is_some(), verdict.because[0].reason == Reason::Claimed);
+            prop_assert!(claim.is_some() || verdict.action == Action::Pass);
+            let (Action::Deliver { candidates }, Some(claim)) = (verdict.action, claim) else { continue };
+            prop_assert_eq!(&candidates, &claim.port.targets);
+            for Target { hop, .. } in candidates {
+                let Hop::Pod(pod) = hop;
+                let flow = Flow { service: claim.key.clone(), pod };
+                let memory = Memory { flows: [(packet.flow(), flow)].into(), ..Memory::default() };
+                let next = oracle(table, &Packet { opening: false, ..packet }, &memory);
+                prop_assert_eq!(next.because[0].reason, Reason::FlowKept);
+                prop_assert_eq!(next.action, Action::Deliver { candidates: vec![Target { hop, weight: 1 }] });
+            }
+        }
+    }
 }
