@@ -9,7 +9,7 @@ use crate::key::PerFamily;
 use crate::testing::world::event;
 use crate::testing::*;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 use std::net::SocketAddr;
 
 const VIP: &str = "192.0.2.10:80";
@@ -393,43 +393,85 @@ fn numbers_of_reasons_never_change() {
     ");
 }
 
-fn any_packet() -> impl Strategy<Value = Packet> {
-    let source = prop::sample::select(vec!["198.51.100.9:4", "203.0.113.9:4", "10.1.0.9:4", "192.0.2.1:4"]);
-    let host = prop::sample::select(vec!["192.0.2.1", "192.0.2.2", "10.0.0.1"]);
-    let port = prop_oneof![80..83_u16, 30080..30083_u16];
-    let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp, Protocol::Sctp]);
-    (source, host, port, protocol, prop::bool::weighted(0.8)).prop_map(|(source, host, port, protocol, opening)| {
-        Packet { protocol, opening, ..syn(source, &format!("{host}:{port}")) }
-    })
+/// A packet that opens a flow to `front`, at the node's address for a node port.
+fn to(front: &FrontendEntry) -> Packet {
+    let host = match front.frontend.host {
+        FrontendHost::Address(address) => address,
+        FrontendHost::NodePort(Family::V4) => ip("10.0.0.1"),
+        FrontendHost::NodePort(Family::V6) => ip("fd00::1"),
+    };
+    let source = if host.is_ipv4() { CLIENT } else { "[2001:db8:1::1]:4" };
+    let destination = SocketAddr::new(host, front.frontend.port);
+    Packet { destination, protocol: front.frontend.protocol, ..syn(source, VIP) }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, rng_seed: RngSeed::Fixed(11), ..ProptestConfig::default() })]
+/// A slice whose ports and Pods those of random Services meet often.
+fn dense(service: &ServiceKey) -> crate::Event {
+    let protocols = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+    let ports: Vec<_> = (80..83_u16)
+        .flat_map(|port| {
+            protocols.map(|protocol| crate::input::SlicePort {
+                name: port.to_string().into(),
+                protocol,
+                port: port + 8000,
+            })
+        })
+        .collect();
+    let slice = SliceInput {
+        ports: ports.into(),
+        ..slice([pod("10.1.0.1", "n1"), pod("10.1.0.2", "n1"), pod("fd01::1", "n1")])
+    };
+    crate::Event::Slice { service: service.clone(), name: "dense".into(), slice }
+}
 
-    #[test]
-    fn in_any_world_a_delivered_flow_stays_and_only_claimed_frontends_are_touched(
-        events in prop::collection::vec(event(), 0..60), packets in prop::collection::vec(any_packet(), 1..20),
-    ) {
-        let mut index = crate::Index::default();
-        for event in events {
-            index.apply(event);
-        }
-        let table = &index.compiled().table;
-        for packet in packets {
-            let verdict = oracle(table, &packet, &Memory::default());
-            let claim = Claimed::find(table, &packet);
-            prop_assert_eq!(claim.is_some(), verdict.because[0].reason == Reason::Claimed);
-            prop_assert!(claim.is_some() || verdict.action == Action::Pass);
-            let (Action::Deliver { candidates }, Some(claim)) = (verdict.action, claim) else { continue };
-            prop_assert_eq!(&candidates, &claim.port.targets);
-            for Target { hop, .. } in candidates {
-                let Hop::Pod(pod) = hop;
-                let flow = Flow { service: claim.key.clone(), pod };
-                let memory = Memory { flows: [(packet.flow(), flow)].into(), ..Memory::default() };
-                let next = oracle(table, &Packet { opening: false, ..packet }, &memory);
-                prop_assert_eq!(next.because[0].reason, Reason::FlowKept);
-                prop_assert_eq!(next.action, Action::Deliver { candidates: vec![Target { hop, weight: 1 }] });
+#[test]
+fn in_any_world_a_delivered_flow_stays_and_only_claimed_frontends_are_touched() {
+    let config = ProptestConfig {
+        cases: 128,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(11),
+        ..ProptestConfig::default()
+    };
+    let delivered = std::cell::Cell::new(0);
+    TestRunner::new(config)
+        .run(&prop::collection::vec(event(), 10..60), |events| {
+            let mut index = crate::Index::default();
+            for event in events {
+                index.apply(event);
             }
-        }
-    }
+            let keys: Vec<ServiceKey> = index.input().services.keys().cloned().collect();
+            let directives = keys.iter().step_by(2).map(|key| crate::Event::Directive(key.clone(), local()));
+            for event in keys.iter().map(dense).chain(directives).chain([
+                crate::Event::Capacity(crate::Capacity::default()),
+                crate::Event::ThisNode(input(service(), []).this_node),
+            ]) {
+                index.apply(event);
+            }
+            let table = &index.compiled().table;
+            for (key, entry) in &table.services {
+                for (port, front) in
+                    entry.ports.iter().flat_map(|port| port.frontends.iter().map(move |front| (port, front)))
+                {
+                    let packet = to(front);
+                    let verdict = oracle(table, &packet, &Memory::default());
+                    prop_assert_eq!(verdict.because[0].reason, Reason::Claimed);
+                    let unclaimed = Packet { destination: SocketAddr::new(packet.destination.ip(), 9), ..packet };
+                    prop_assert_eq!(oracle(table, &unclaimed, &Memory::default()).action, Action::Pass);
+                    let Action::Deliver { candidates } = verdict.action else { continue };
+                    prop_assert_eq!(&candidates, &port.targets);
+                    delivered.set(delivered.get() + 1);
+                    for Target { hop, .. } in candidates {
+                        let Hop::Pod(pod) = hop;
+                        let flow = Flow { service: key.clone(), pod };
+                        let memory = Memory { flows: [(packet.flow(), flow)].into(), ..Memory::default() };
+                        let next = oracle(table, &Packet { opening: false, ..packet }, &memory);
+                        prop_assert_eq!(next.because[0].reason, Reason::FlowKept);
+                        prop_assert_eq!(next.action, Action::Deliver { candidates: vec![Target { hop, weight: 1 }] });
+                    }
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert!(delivered.get() > 100, "only {} flows were delivered in all worlds", delivered.get());
 }
