@@ -1,13 +1,15 @@
-//! The table as an nftables or iptables ruleset; today: what this node lets such an engine do.
+//! The table as an nftables ruleset, and what this node lets an nftables or iptables engine do.
 //!
 //! This room knows the netfilter netlink family, its message format and where iptables lives. It may not know
 //! Kubernetes, clients, policies or BPF. Probes start no process and change no rule: what nftables can do is asked of the
-//! kernel, in a batch that the kernel checks and throws away.
+//! kernel, in a batch that the kernel checks and throws away. Nor does the engine start one: it writes its own messages,
+//! never lists what it wrote, and every change is one transaction.
 
 mod iptables;
 mod message;
 mod netlink;
-mod nftables;
+pub mod nftables;
 
 pub use iptables::Iptables;
+pub use netlink::NetlinkError;
 pub use nftables::Nftables;

@@ -4,103 +4,163 @@
 
 const SUBSYSTEM_NFTABLES: u16 = 10;
 const HEADER: usize = 16;
+/// Header of the netfilter family (`struct nfgenmsg`), behind the first.
+const FAMILY_HEADER: usize = 4;
 const ALIGN: usize = 4;
 
 const REQUEST: u16 = 0x1;
-const ACK: u16 = 0x4;
-const EXCLUSIVE: u16 = 0x200;
-const CREATE: u16 = 0x400;
+pub(crate) const ACK: u16 = 0x4;
+pub(crate) const EXCLUSIVE: u16 = 0x200;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
 /// Set on the type of an attribute that holds attributes.
 const NESTED: u16 = 0x8000;
 /// Type of a message that carries an errno, zero for an acknowledgement.
 const ERROR: u16 = 2;
 
 const BATCH_BEGIN: u16 = 0x10;
-const NEW_TABLE: u16 = 0;
-const NEW_CHAIN: u16 = 3;
+const BATCH_END: u16 = 0x11;
+
+pub(crate) const NEW_TABLE: u16 = 0;
+pub(crate) const GET_TABLE: u16 = 1;
+pub(crate) const DELETE_TABLE: u16 = 2;
+pub(crate) const NEW_CHAIN: u16 = 3;
+pub(crate) const DELETE_CHAIN: u16 = 5;
+pub(crate) const NEW_RULE: u16 = 6;
+pub(crate) const DELETE_RULE: u16 = 8;
+pub(crate) const NEW_SET: u16 = 9;
+pub(crate) const DELETE_SET: u16 = 11;
+pub(crate) const NEW_ELEMENTS: u16 = 12;
+pub(crate) const DELETE_ELEMENTS: u16 = 14;
 const GET_GENERATION: u16 = 16;
 
 const FAMILY_UNSPECIFIED: u8 = 0;
 const FAMILY_INET: u8 = 1;
 const HOOK_PREROUTING: u32 = 0;
 
-/// A message under construction; attributes are appended to it.
-struct Message(Vec<u8>);
+/// Attributes under construction.
+pub(crate) struct Attributes(Vec<u8>);
 
-impl Message {
-    fn new(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16) -> Self {
-        let mut bytes = Vec::with_capacity(64);
-        bytes.extend_from_slice(&0_u32.to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
-        bytes.extend_from_slice(&sequence.to_ne_bytes());
-        bytes.extend_from_slice(&0_u32.to_ne_bytes());
-        bytes.extend_from_slice(&[family, 0]);
-        bytes.extend_from_slice(&resource.to_be_bytes());
-        Self(bytes)
+impl Attributes {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
     }
 
-    fn nftables(command: u16, flags: u16, sequence: u32, family: u8) -> Self {
-        Self::new(SUBSYSTEM_NFTABLES << 8 | command, flags, sequence, family, 0)
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
-    fn with(mut self, kind: u16, payload: &[u8]) -> Self {
-        attribute(&mut self.0, kind, payload);
+    pub(crate) fn with(mut self, kind: u16, payload: &[u8]) -> Self {
+        self.push(kind, payload);
         self
     }
 
-    fn with_text(self, kind: u16, text: &str) -> Self {
+    pub(crate) fn number(self, kind: u16, number: u32) -> Self {
+        self.with(kind, &number.to_be_bytes())
+    }
+
+    pub(crate) fn text(self, kind: u16, text: &str) -> Self {
         let mut terminated = text.as_bytes().to_vec();
         terminated.push(0);
         self.with(kind, &terminated)
     }
 
-    fn finish(mut self) -> Vec<u8> {
-        let length = u32::try_from(self.0.len()).expect("invariant: probe messages are tens of bytes long");
-        self.0[..4].copy_from_slice(&length.to_ne_bytes());
-        self.0
+    pub(crate) fn nested(self, kind: u16, inner: &Self) -> Self {
+        self.with(NESTED | kind, &inner.0)
+    }
+
+    pub(crate) fn push(&mut self, kind: u16, payload: &[u8]) {
+        let length = u16::try_from(4 + payload.len()).expect("invariant: lists are split before they reach 64 KiB");
+        self.0.extend_from_slice(&length.to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(payload);
+        self.0.resize(self.0.len().next_multiple_of(ALIGN), 0);
+    }
+
+    pub(crate) fn push_nested(&mut self, kind: u16, inner: &Self) {
+        self.push(NESTED | kind, &inner.0);
     }
 }
 
-fn attribute(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
-    let length = u16::try_from(4 + payload.len()).expect("invariant: probe attributes are tens of bytes long");
-    into.extend_from_slice(&length.to_ne_bytes());
-    into.extend_from_slice(&kind.to_ne_bytes());
-    into.extend_from_slice(payload);
-    into.resize(into.len().next_multiple_of(ALIGN), 0);
+/// Messages, one behind the other.
+pub(crate) struct Messages(Vec<u8>);
+
+impl Messages {
+    fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    fn push(&mut self, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &Attributes) {
+        let length = HEADER + FAMILY_HEADER + attributes.len();
+        let length = u32::try_from(length).expect("invariant: a message has a few attributes of 64 KiB at most");
+        self.0.extend_from_slice(&length.to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(&(REQUEST | flags).to_ne_bytes());
+        self.0.extend_from_slice(&sequence.to_ne_bytes());
+        self.0.extend_from_slice(&0_u32.to_ne_bytes());
+        self.0.extend_from_slice(&[family, 0]);
+        self.0.extend_from_slice(&resource.to_be_bytes());
+        self.0.extend_from_slice(&attributes.0);
+    }
+
+    /// A batch, of which the kernel takes all or nothing once it has come to the [end](Self::end_batch).
+    pub(crate) fn batch() -> Self {
+        let mut messages = Self::new();
+        messages.push(BATCH_BEGIN, 0, 0, FAMILY_UNSPECIFIED, SUBSYSTEM_NFTABLES, &Attributes::new());
+        messages
+    }
+
+    pub(crate) fn end_batch(mut self, sequence: u32) -> Vec<u8> {
+        self.push(BATCH_END, 0, sequence, FAMILY_UNSPECIFIED, SUBSYSTEM_NFTABLES, &Attributes::new());
+        self.0
+    }
+
+    /// A message about something of the `inet` family.
+    pub(crate) fn inet(&mut self, command: u16, flags: u16, sequence: u32, attributes: &Attributes) {
+        self.push(SUBSYSTEM_NFTABLES << 8 | command, flags, sequence, FAMILY_INET, 0, attributes);
+    }
+}
+
+/// A nat chain at `priority` of the prerouting hook.
+pub(crate) fn nat_chain(table: &str, chain: &str, priority: i32) -> Attributes {
+    let hook = Attributes::new().number(1, HOOK_PREROUTING).with(2, &priority.to_be_bytes());
+    Attributes::new().text(1, table).text(3, chain).nested(4, &hook).text(7, "nat")
 }
 
 /// Asks for the number of the current ruleset: answered by every kernel with nftables, and changes nothing.
 pub(crate) fn get_generation() -> Vec<u8> {
-    Message::nftables(GET_GENERATION, ACK, 1, FAMILY_UNSPECIFIED).finish()
+    let mut messages = Messages::new();
+    let kind = SUBSYSTEM_NFTABLES << 8 | GET_GENERATION;
+    messages.push(kind, ACK, 1, FAMILY_UNSPECIFIED, 0, &Attributes::new());
+    messages.0
+}
+
+/// Asks for what the kernel knows of a table as a whole.
+pub(crate) fn get_table(table: &str) -> Vec<u8> {
+    let mut messages = Messages::new();
+    messages.inet(GET_TABLE, ACK, 1, &Attributes::new().text(1, table));
+    messages.0
 }
 
 /// A batch that would make an `inet` table with a nat chain at `priority`, without the message that ends a batch: the
 /// kernel checks every step, acknowledges it and discards all (`nft --check` does the same).
 pub(crate) fn nat_chain_dry_run(table: &str, priority: i32) -> Vec<u8> {
-    let mut hook = Vec::new();
-    attribute(&mut hook, 1, &HOOK_PREROUTING.to_be_bytes());
-    attribute(&mut hook, 2, &priority.to_be_bytes());
-    let begin = Message::new(BATCH_BEGIN, 0, 1, FAMILY_UNSPECIFIED, SUBSYSTEM_NFTABLES);
+    let mut messages = Messages::batch();
     let make = CREATE | EXCLUSIVE | ACK;
-    let new_table = Message::nftables(NEW_TABLE, make, 2, FAMILY_INET).with_text(1, table);
-    let new_chain = Message::nftables(NEW_CHAIN, make, 3, FAMILY_INET)
-        .with_text(1, table)
-        .with_text(3, "probe")
-        .with(NESTED | 4, &hook)
-        .with_text(7, "nat");
-    [begin, new_table, new_chain].into_iter().flat_map(Message::finish).collect()
+    messages.inet(NEW_TABLE, make, 2, &Attributes::new().text(1, table));
+    messages.inet(NEW_CHAIN, make, 3, &nat_chain(table, "probe", priority));
+    messages.0
 }
 
 /// One message of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The request of this sequence number succeeded.
     Done { sequence: u32 },
     /// The request of this sequence number failed with this errno.
     Failed { sequence: u32, errno: i32 },
-    /// Data.
-    Data,
+    /// Attributes of what was asked for.
+    Data(Vec<u8>),
 }
 
 /// Splits one datagram of the kernel into its messages. `None` if a length lies.
@@ -118,11 +178,25 @@ pub(crate) fn answers(mut bytes: &[u8]) -> Option<Vec<Answer>> {
                 negative => Answer::Failed { sequence, errno: negative.checked_neg()? },
             }
         } else {
-            Answer::Data
+            Answer::Data(bytes[..length].get(HEADER + FAMILY_HEADER..).unwrap_or_default().to_vec())
         });
         bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
     Some(found)
+}
+
+/// The payload of the first attribute of this kind.
+pub(crate) fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    loop {
+        let header = u32_at(attributes, 0)?.to_ne_bytes();
+        let (length, found) =
+            (usize::from(u16::from_ne_bytes([header[0], header[1]])), u16::from_ne_bytes([header[2], header[3]]));
+        let payload = attributes.get(4..length)?;
+        if found & !NESTED == kind {
+            return Some(payload);
+        }
+        attributes = attributes.get(length.next_multiple_of(ALIGN)..)?;
+    }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -152,7 +226,7 @@ mod tests {
             assert_eq!(length % ALIGN, 0);
             at += length;
         }
-        assert_eq!((at, sequences), (batch.len(), vec![1, 2, 3]));
+        assert_eq!((at, sequences), (batch.len(), vec![0, 2, 3]));
     }
 
     #[test]
@@ -162,6 +236,16 @@ mod tests {
             answers(&datagram),
             Some(vec![Answer::Done { sequence: 2 }, Answer::Failed { sequence: 3, errno: 95 }])
         );
+    }
+
+    #[test]
+    fn an_attribute_is_found_behind_others_and_not_behind_a_lying_length() {
+        let attributes = Attributes::new().text(1, "table").number(4, 7).0;
+        assert_eq!(find(&attributes, 4), Some(&[0, 0, 0, 7][..]));
+        assert_eq!(find(&attributes, 5), None);
+        let mut lying = attributes;
+        lying[0] = 2;
+        assert_eq!(find(&lying, 4), None);
     }
 
     #[test]

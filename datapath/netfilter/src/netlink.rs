@@ -1,13 +1,17 @@
-//! One question to the kernel over a netfilter netlink socket.
+//! Questions and batches to the kernel over a netfilter netlink socket.
 
 use crate::message::{self, Answer};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
+
+/// Longest request that fits without asking for a larger buffer (half of the kernel's smallest usual `wmem_default`).
+const ROOM: usize = 64 * 1024;
 
 /// Why the kernel could not be asked, or what it refused.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NetlinkError {
+pub enum NetlinkError {
     /// No socket: the kernel has no netfilter netlink, or the process may not open one.
     #[error("no netfilter netlink socket: {0}")]
     Socket(#[source] io::Error),
@@ -17,6 +21,9 @@ pub(crate) enum NetlinkError {
     /// The kernel refused the request.
     #[error("the kernel refuses it: {0}")]
     Refused(#[source] io::Error),
+    /// The kernel did not acknowledge the request.
+    #[error("the kernel does not answer")]
+    Silent,
     /// The answer was not one that the message format allows.
     #[error("the kernel's answer is malformed")]
     Malformed,
@@ -29,29 +36,45 @@ impl NetlinkError {
             Self::Socket(error) | Self::Exchange(error) | Self::Refused(error) => {
                 error.kind() == io::ErrorKind::PermissionDenied
             }
-            Self::Malformed => false,
+            Self::Silent | Self::Malformed => false,
         }
     }
 }
 
-/// Sends `request` and reads until the request of number `last` is acknowledged.
+/// Sends `request` and reads everything that the kernel answers.
 ///
 /// The kernel works on a request while it is being sent, so every answer is there when the sending returns: the socket
-/// does not block, and a kernel that says nothing is an error rather than a wait.
-pub(crate) fn ask(request: &[u8], last: u32) -> Result<(), NetlinkError> {
+/// does not block, and a kernel that says nothing is an error of the caller's to find rather than a wait.
+pub(crate) fn exchange(request: &[u8]) -> Result<Vec<Answer>, NetlinkError> {
     let socket = Socket::new(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
     socket.set_non_blocking(true).map_err(NetlinkError::Socket)?;
+    // Errors come without a copy of the message that they are about.
+    socket.set_cap_ack(true).map_err(NetlinkError::Socket)?;
+    if request.len() > ROOM {
+        // A batch is one datagram and must fit as a whole.
+        setsockopt(&socket, sockopt::SndBufForce, &request.len())
+            .map_err(|errno| NetlinkError::Socket(io::Error::from(errno)))?;
+    }
     socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Exchange)?;
+    let mut answers = Vec::new();
     loop {
-        let (datagram, _) = socket.recv_from_full().map_err(NetlinkError::Exchange)?;
-        for answer in message::answers(&datagram).ok_or(NetlinkError::Malformed)? {
-            match answer {
-                Answer::Failed { errno, .. } => {
-                    return Err(NetlinkError::Refused(io::Error::from_raw_os_error(errno)));
-                }
-                Answer::Done { sequence } if sequence == last => return Ok(()),
-                Answer::Done { .. } | Answer::Data => {}
-            }
+        match socket.recv_from_full() {
+            Ok((datagram, _)) => answers.extend(message::answers(&datagram).ok_or(NetlinkError::Malformed)?),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
+            Err(error) => return Err(NetlinkError::Exchange(error)),
         }
     }
+}
+
+/// Sends `request`, gives the data of the answer and makes sure that the message of number `last` was acknowledged.
+pub(crate) fn ask(request: &[u8], last: u32) -> Result<Option<Vec<u8>>, NetlinkError> {
+    let (mut data, mut done) = (None, false);
+    for answer in exchange(request)? {
+        match answer {
+            Answer::Failed { errno, .. } => return Err(NetlinkError::Refused(io::Error::from_raw_os_error(errno))),
+            Answer::Done { sequence } => done |= sequence == last,
+            Answer::Data(attributes) => data = Some(attributes),
+        }
+    }
+    if done { Ok(data) } else { Err(NetlinkError::Silent) }
 }

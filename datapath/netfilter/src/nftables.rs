@@ -1,13 +1,18 @@
-//! The nftables engine and what it finds on this node.
+//! The nftables engine: what it finds on this node, the ruleset it makes of the table, and that ruleset in the kernel.
+
+mod encode;
+mod programmed;
+pub mod ruleset;
+
+pub use programmed::{Applied, ApplyError, Programmed, Standing};
 
 use crate::message;
 use crate::netlink::{self, NetlinkError};
 use portreeve_table::{Backend, BackendKind, Capabilities, Feature, Probe};
+use ruleset::BEFORE_DSTNAT;
 
 /// Name of the table that the dry run would make; it never comes to be.
 const PROBE_TABLE: &str = "portreeve-probe";
-/// In front of kube-proxy's nat chains, which are at `dstnat` (-100).
-const BEFORE_DSTNAT: i32 = -105;
 /// Sequence number of the last message of the dry run.
 const DRY_RUN_LAST: u32 = 3;
 
@@ -31,9 +36,9 @@ impl Backend for Nftables {
     }
 }
 
-fn tried(outcome: Result<(), NetlinkError>, held: Capabilities, seen: &str) -> Result<String, String> {
+fn tried<T>(outcome: Result<T, NetlinkError>, held: Capabilities, seen: &str) -> Result<String, String> {
     match outcome {
-        Ok(()) => Ok(seen.to_owned()),
+        Ok(_) => Ok(seen.to_owned()),
         Err(error) if error.is_permission() && !held.may_net_admin() => {
             Err("this process lacks CAP_NET_ADMIN".to_owned())
         }
@@ -41,5 +46,9 @@ fn tried(outcome: Result<(), NetlinkError>, held: Capabilities, seen: &str) -> R
     }
 }
 
+#[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,163 @@
+//! The ruleset in a kernel: in network namespaces of the tests' own, as root or as root of a user namespace.
+
+mod namespace;
+mod packets;
+
+use super::ruleset::{Ruleset, render};
+use super::testing::{elsewhere, guarded, port, sample, service, sticky, table, uplinks};
+use super::{Applied, ApplyError, Programmed, Standing};
+use namespace::{Namespace, initial_user_namespace, privileged};
+use portreeve_table::{ForwardingTable, Protocol};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+fn rendered(table: &ForwardingTable) -> Ruleset {
+    render(table, &uplinks(&["eth0"]))
+}
+
+/// What nft(8) sees, its sets and chains sorted: their order is that of creation.
+fn listed() -> Vec<String> {
+    let output = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let inner = text.trim().strip_prefix("table inet portreeve {").and_then(|text| text.strip_suffix('}'));
+    let mut blocks: Vec<String> =
+        inner.unwrap_or_default().split("\n\n").map(|block| block.trim().to_owned()).collect();
+    blocks.sort();
+    blocks
+}
+
+fn load(text: &str) {
+    let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(nft.wait().unwrap().success(), "nft refuses the text:\n{text}");
+}
+
+/// What nft(8) sees of a ruleset that was put in force at once.
+fn fresh(ruleset: Ruleset) -> Vec<String> {
+    Namespace::new().run(move || {
+        Programmed::unknown().apply(ruleset).unwrap();
+        listed()
+    })
+}
+
+#[test]
+fn our_messages_and_our_text_are_the_same_to_nft() {
+    privileged("our_messages_and_our_text_are_the_same_to_nft", || {
+        let ruleset = rendered(&sample());
+        let text = ruleset.to_string();
+        let from_text = Namespace::new().run(move || {
+            load(&text);
+            listed()
+        });
+        assert!(from_text.len() > 40);
+        similar(&fresh(ruleset), &from_text);
+    });
+}
+
+fn similar(ours: &[String], theirs: &[String]) {
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(ours.len(), theirs.len());
+}
+
+#[test]
+fn step_by_step_leads_where_a_new_start_leads() {
+    privileged("step_by_step_leads_where_a_new_start_leads", || {
+        let web = |pods: &[&str]| service([port(Protocol::Tcp, &["192.0.2.10"], 80, 30080, pods)]);
+        let (one, two) = (["10.244.0.2:80"], ["10.244.0.2:80", "10.244.0.3:80"]);
+        let closed = || service([elsewhere(Protocol::Tcp, &["192.0.2.10"], 80)]);
+        let mut seconds = sticky(web(&two));
+        seconds.affinity_seconds = Some(60);
+        let tables = [
+            ForwardingTable::default(),
+            sample(),
+            table([("web", web(&two))]),
+            table([("web", web(&one))]),
+            table([("web", sticky(web(&two)))]),
+            table([("web", sticky(web(&one)))]),
+            table([("web", seconds)]),
+            table([("other", sticky(web(&one)))]),
+            table([("web", guarded(web(&two), &["10.0.0.0/8", "11.0.0.0/8", "255.0.0.0/8"], false))]),
+            table([("web", guarded(web(&two), &["11.0.0.0/8", "12.0.0.0/8"], true))]),
+            table([("web", guarded(closed(), &["0.0.0.0/1", "12.0.0.0/8"], true))]),
+            sample(),
+            ForwardingTable::default(),
+        ];
+        let expected: Vec<_> = tables.iter().map(|table| fresh(rendered(table))).collect();
+        Namespace::new().run(move || {
+            let mut programmed = Programmed::unknown();
+            for (table, expected) in tables.iter().zip(&expected) {
+                programmed.apply(rendered(table)).unwrap();
+                similar(&listed(), expected);
+                assert_eq!(programmed.apply(rendered(table)).unwrap(), Applied::Nothing);
+            }
+        });
+    });
+}
+
+#[test]
+fn thousands_of_services_are_one_transaction_and_one_more_is_a_small_one() {
+    privileged("thousands_of_services_are_one_transaction_and_one_more_is_a_small_one", || {
+        // The buffer for so large a batch is given to the root of the first user namespace alone.
+        let count = if initial_user_namespace() { 10_000 } else { 100 };
+        let names: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+        let many = |count: usize| {
+            table(names.iter().take(count).enumerate().map(|(number, name)| {
+                let address = std::net::Ipv4Addr::from(0xc000_0200 + u32::try_from(number).unwrap()).to_string();
+                let pods = ["10.244.0.2:80", "10.244.0.3:80"];
+                (name.as_str(), service([port(Protocol::Tcp, &[&address], 80, 0, &pods)]))
+            }))
+        };
+        let (before, after) = (rendered(&many(count - 1)), rendered(&many(count)));
+        Namespace::new().run(move || {
+            let mut programmed = Programmed::unknown();
+            assert_eq!(programmed.apply(before).unwrap(), Applied::Replaced);
+            assert_eq!(programmed.apply(after).unwrap(), Applied::Changed(3));
+        });
+    });
+}
+
+#[test]
+fn what_others_do_to_our_table_is_noticed_and_mended() {
+    privileged("what_others_do_to_our_table_is_noticed_and_mended", || {
+        Namespace::new().run(|| {
+            let mut programmed = Programmed::unknown();
+            assert_eq!(programmed.standing().unwrap(), Standing::Unknown);
+            programmed.apply(rendered(&sample())).unwrap();
+            let before = listed();
+            assert_eq!(programmed.standing().unwrap(), Standing::Untouched);
+            load("table inet theirs { }");
+            assert_eq!(programmed.standing().unwrap(), Standing::Present);
+            assert_eq!(programmed.standing().unwrap(), Standing::Untouched);
+            load("flush ruleset");
+            assert_eq!(programmed.standing().unwrap(), Standing::Lost);
+            assert_eq!(programmed.apply(rendered(&sample())).unwrap(), Applied::Replaced);
+            similar(&listed(), &before);
+            load("delete table inet portreeve; table inet portreeve { }");
+            assert_eq!(programmed.standing().unwrap(), Standing::Lost);
+            programmed.remove().unwrap();
+            programmed.remove().unwrap();
+            assert_eq!(listed(), [""]);
+        });
+    });
+}
+
+#[test]
+fn a_refused_step_is_named_and_leaves_the_old_ruleset_in_force() {
+    privileged("a_refused_step_is_named_and_leaves_the_old_ruleset_in_force", || {
+        Namespace::new().run(|| {
+            let web = |pod| table([("web", service([port(Protocol::Tcp, &["192.0.2.10"], 80, 0, &[pod])]))]);
+            let mut programmed = Programmed::unknown();
+            programmed.apply(rendered(&web("10.244.0.2:80"))).unwrap();
+            load("delete element inet portreeve slot4-0 { 192.0.2.10 . tcp . 80 }");
+            let before = listed();
+            let error = programmed.apply(rendered(&web("10.244.0.3:80"))).unwrap_err();
+            assert!(matches!(error, ApplyError::Refused { .. }), "{error:?}");
+            assert!(error.to_string().contains("remove 1 elements from slot4-0: No such file"), "{error}");
+            similar(&listed(), &before);
+            assert_eq!(programmed.apply(rendered(&web("10.244.0.3:80"))).unwrap(), Applied::Replaced);
+        });
+    });
+}

@@ -1,0 +1,169 @@
+//! Our table in the kernel.
+
+use super::encode::encode;
+use super::ruleset::{Command, Ruleset, TABLE, changes, replace};
+use crate::message::{self, Answer};
+use crate::netlink::{self, NetlinkError};
+use std::io;
+
+/// Why a ruleset is not in force. The kernel has then changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The kernel refused a step.
+    #[error("the kernel refuses to {command}: {source}")]
+    Refused {
+        /// The step.
+        command: Box<Command>,
+        /// The kernel's errno.
+        source: io::Error,
+    },
+    /// The kernel refused the steps as a whole.
+    #[error("the kernel refuses the transaction: {0}")]
+    Transaction(#[source] io::Error),
+}
+
+/// What an [apply](Programmed::apply) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: the ruleset was in force.
+    Nothing,
+    /// Changed our table, in so many steps.
+    Changed(usize),
+    /// Made our table anew, since it was not known what it held.
+    Replaced,
+}
+
+/// What has become of our table since it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It was never written, or the last attempt failed.
+    Unknown,
+    /// Nobody has changed any rule of this network namespace.
+    Untouched,
+    /// Somebody has changed something; our table is still the one we made, with as many sets and chains.
+    Present,
+    /// Our table is gone, or is not the one we made.
+    Lost,
+}
+
+/// Our table in the kernel's present network namespace, and what is known of it.
+#[derive(Debug, Default)]
+pub struct Programmed {
+    in_force: Option<InForce>,
+}
+
+#[derive(Debug)]
+struct InForce {
+    ruleset: Ruleset,
+    generation: u32,
+    table: Identity,
+}
+
+/// What tells our table from another of its name: the kernel gives a handle once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    handle: u64,
+    uses: u32,
+}
+
+impl Programmed {
+    /// Nothing is known of the table: the first ruleset replaces it, whoever made it, without a moment between the two.
+    /// Connections go on where they went, since the kernel remembers that beside the table.
+    #[must_use]
+    pub const fn unknown() -> Self {
+        Self { in_force: None }
+    }
+
+    /// Puts `ruleset` in force, in one transaction.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked or refuses. The old ruleset is then still in force, and the next attempt replaces
+    /// the whole table.
+    pub fn apply(&mut self, ruleset: Ruleset) -> Result<Applied, ApplyError> {
+        let (commands, applied) = match self.in_force.take() {
+            Some(before) => {
+                let commands = changes(&before.ruleset, &ruleset);
+                if commands.is_empty() {
+                    self.in_force = Some(before);
+                    return Ok(Applied::Nothing);
+                }
+                let steps = commands.len();
+                (commands, Applied::Changed(steps))
+            }
+            None => (replace(&ruleset), Applied::Replaced),
+        };
+        commit(&commands)?;
+        let table = identity()?.ok_or(NetlinkError::Silent)?;
+        self.in_force = Some(InForce { ruleset, generation: generation()?, table });
+        Ok(applied)
+    }
+
+    /// Removes our table. Connections go on where they went.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked or refuses.
+    pub fn remove(&mut self) -> Result<(), ApplyError> {
+        self.in_force = None;
+        commit(&[Command::RemoveTable])
+    }
+
+    /// Looks whether somebody else has changed our table: at the generation of all rules first, which every change of
+    /// anybody moves, and only then at the table. Rules or elements that were taken out of it one by one are not noticed.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn standing(&mut self) -> Result<Standing, NetlinkError> {
+        let Some(in_force) = &mut self.in_force else { return Ok(Standing::Unknown) };
+        let generation = generation()?;
+        if generation == in_force.generation {
+            return Ok(Standing::Untouched);
+        }
+        if identity()? == Some(in_force.table) {
+            in_force.generation = generation;
+            return Ok(Standing::Present);
+        }
+        self.in_force = None;
+        Ok(Standing::Lost)
+    }
+}
+
+fn commit(commands: &[Command]) -> Result<(), ApplyError> {
+    let batch = encode(commands);
+    let mut done = false;
+    for answer in netlink::exchange(&batch.bytes)? {
+        match answer {
+            Answer::Failed { sequence, errno } => {
+                let source = io::Error::from_raw_os_error(errno);
+                return Err(match batch.origin(sequence).and_then(|index| commands.get(index)) {
+                    Some(command) => ApplyError::Refused { command: Box::new(command.clone()), source },
+                    None => ApplyError::Transaction(source),
+                });
+            }
+            Answer::Done { sequence } => done |= sequence == batch.last(),
+            Answer::Data(_) => {}
+        }
+    }
+    if done { Ok(()) } else { Err(NetlinkError::Silent.into()) }
+}
+
+/// `NFTA_GEN_ID` 1.
+fn generation() -> Result<u32, NetlinkError> {
+    let data = netlink::ask(&message::get_generation(), 1)?.unwrap_or_default();
+    let id = message::find(&data, 1).and_then(|bytes| bytes.try_into().ok());
+    id.map(u32::from_be_bytes).ok_or(NetlinkError::Malformed)
+}
+
+/// `NFTA_TABLE_USE` 3, `NFTA_TABLE_HANDLE` 4. `None` if there is no table of our name.
+fn identity() -> Result<Option<Identity>, NetlinkError> {
+    let data = match netlink::ask(&message::get_table(TABLE), 1) {
+        Err(NetlinkError::Refused(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?.unwrap_or_default(),
+    };
+    let uses = message::find(&data, 3).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
+    let handle = message::find(&data, 4).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+    let both = uses.zip(handle).map(|(uses, handle)| Identity { handle, uses });
+    both.map(Some).ok_or(NetlinkError::Malformed)
+}

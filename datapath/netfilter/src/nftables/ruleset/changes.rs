@@ -1,0 +1,158 @@
+//! From one ruleset to the next, in steps that the kernel can take in one transaction.
+
+use super::model::{Chain, ChainKind, Datum, Key, Name, Part, Rule, Set};
+use super::{Ruleset, service};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// One step. Its text is for people and names what it is about, not every element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Makes our table anew and empty, whatever was there.
+    ResetTable,
+    /// Removes our table, if there is one.
+    RemoveTable,
+    /// Takes elements out of a set.
+    RemoveElements(Name, Vec<(Key, Datum)>),
+    /// Takes all rules out of a chain.
+    FlushChain(Name),
+    /// Removes a chain without rules, to which nothing leads any more.
+    RemoveChain(Name),
+    /// Removes a set that no rule asks any more.
+    RemoveSet(Name),
+    /// Makes a set.
+    AddSet(Name, Set),
+    /// Makes a chain without rules.
+    AddChain(Name, ChainKind),
+    /// Puts elements into a set.
+    AddElements(Name, Vec<(Key, Datum)>),
+    /// Appends a rule to a chain.
+    AddRule(Name, Rule),
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ResetTable => out.write_str("reset the table"),
+            Self::RemoveTable => out.write_str("remove the table"),
+            Self::RemoveElements(set, elements) => write!(out, "remove {} elements from {set}", elements.len()),
+            Self::FlushChain(chain) => write!(out, "flush chain {chain}"),
+            Self::RemoveChain(chain) => write!(out, "remove chain {chain}"),
+            Self::RemoveSet(set) => write!(out, "remove set {set}"),
+            Self::AddSet(set, _) => write!(out, "add set {set}"),
+            Self::AddChain(chain, _) => write!(out, "add chain {chain}"),
+            Self::AddElements(set, elements) => write!(out, "add {} elements to {set}", elements.len()),
+            Self::AddRule(chain, rule) => write!(out, "add rule {chain} {rule}"),
+        }
+    }
+}
+
+/// The steps that make `ruleset` from nothing, in the place of whatever table of our name there is.
+#[must_use]
+pub fn replace(ruleset: &Ruleset) -> Vec<Command> {
+    let mut commands = vec![Command::ResetTable];
+    commands.extend(changes(&Ruleset::default(), ruleset));
+    commands
+}
+
+/// The steps from `old` to `new`; none if they are equal. A Service that is in both and equal costs one comparison.
+#[must_use]
+pub fn changes(old: &Ruleset, new: &Ruleset) -> Vec<Command> {
+    let mut steps = Steps::default();
+    steps.between(&old.frame, &new.frame);
+    let nothing = Part::default();
+    for (key, entry) in &old.services {
+        if !new.services.contains_key(key) {
+            steps.between(&service::part(key, entry), &nothing);
+        }
+    }
+    for (key, entry) in &new.services {
+        match old.services.get(key) {
+            None => steps.between(&nothing, &service::part(key, entry)),
+            Some(before) if Arc::ptr_eq(before, entry) || before == entry => {}
+            Some(before) => steps.between(&service::part(key, before), &service::part(key, entry)),
+        }
+    }
+    steps.commands()
+}
+
+type Elements = BTreeMap<Name, Vec<(Key, Datum)>>;
+
+/// Steps by kind: the order of the kinds is one in which no step needs a later one, and what two Services exchange is free
+/// before it is taken.
+#[derive(Default)]
+struct Steps {
+    remove_elements: Elements,
+    flush_chains: Vec<Name>,
+    remove_chains: Vec<Name>,
+    remove_sets: Vec<Name>,
+    add_sets: Vec<(Name, Set)>,
+    add_chains: Vec<(Name, ChainKind)>,
+    add_elements: Elements,
+    add_rules: Vec<(Name, Rule)>,
+}
+
+impl Steps {
+    fn between(&mut self, old: &Part, new: &Part) {
+        for ((set, key), datum) in &old.elements {
+            let goes = new.elements.get(&(set.clone(), key.clone())) != Some(datum);
+            // The elements of a set that goes go with it.
+            if goes && (!old.sets.contains_key(set) || new.sets.contains_key(set)) {
+                self.remove_elements.entry(set.clone()).or_default().push((key.clone(), datum.clone()));
+            }
+        }
+        for ((set, key), datum) in &new.elements {
+            if old.elements.get(&(set.clone(), key.clone())) != Some(datum) {
+                self.add_elements.entry(set.clone()).or_default().push((key.clone(), datum.clone()));
+            }
+        }
+        for (name, chain) in &old.chains {
+            match new.chains.get(name) {
+                Some(after) if after == chain => {}
+                Some(Chain { rules, .. }) => {
+                    self.flush_chains.push(name.clone());
+                    self.add_rules(name, rules);
+                }
+                None => {
+                    self.flush_chains.push(name.clone());
+                    self.remove_chains.push(name.clone());
+                }
+            }
+        }
+        for (name, Chain { kind, rules }) in new.chains.iter().filter(|(name, _)| !old.chains.contains_key(*name)) {
+            self.add_chains.push((name.clone(), *kind));
+            self.add_rules(name, rules);
+        }
+        self.remove_sets.extend(old.sets.keys().filter(|name| !new.sets.contains_key(*name)).cloned());
+        let added = new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name));
+        self.add_sets.extend(added.map(|(name, set)| (name.clone(), set.clone())));
+    }
+
+    fn add_rules(&mut self, chain: &Name, rules: &[Rule]) {
+        self.add_rules.extend(rules.iter().map(|rule| (chain.clone(), rule.clone())));
+    }
+
+    fn commands(self) -> Vec<Command> {
+        let Self {
+            remove_elements,
+            flush_chains,
+            remove_chains,
+            remove_sets,
+            add_sets,
+            add_chains,
+            add_elements,
+            add_rules,
+        } = self;
+        let mut commands = Vec::new();
+        commands.extend(remove_elements.into_iter().map(|(set, keys)| Command::RemoveElements(set, keys)));
+        commands.extend(flush_chains.into_iter().map(Command::FlushChain));
+        commands.extend(remove_chains.into_iter().map(Command::RemoveChain));
+        commands.extend(remove_sets.into_iter().map(Command::RemoveSet));
+        commands.extend(add_sets.into_iter().map(|(name, set)| Command::AddSet(name, set)));
+        commands.extend(add_chains.into_iter().map(|(name, kind)| Command::AddChain(name, kind)));
+        commands.extend(add_elements.into_iter().map(|(set, elements)| Command::AddElements(set, elements)));
+        commands.extend(add_rules.into_iter().map(|(chain, rule)| Command::AddRule(chain, rule)));
+        commands
+    }
+}

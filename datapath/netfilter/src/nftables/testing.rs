@@ -1,0 +1,113 @@
+//! Builders for tests: Services as the compiler leaves them.
+
+use super::ruleset::Interface;
+use portreeve_table::{
+    ClaimedMode, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost, FrontendKind, Hop, OnNoLocal,
+    PerFamily, PortEntry, Protocol, ServiceEntry, ServiceKey, SourceFilter, Standing, Target,
+};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A port at these addresses, and at this node port if it is not 0, with these Pods.
+pub(crate) fn port(protocol: Protocol, at: &[&str], number: u16, node_port: u16, pods: &[&str]) -> PortEntry {
+    let addresses: Vec<IpAddr> = at.iter().map(|address| address.parse().unwrap()).collect();
+    let family = Family::of(addresses[0]);
+    let front = |host, port, kind| {
+        let frontend = Frontend { host, port, protocol };
+        FrontendEntry { frontend, kind, guarded: kind == FrontendKind::LoadBalancer }
+    };
+    let mut frontends: Vec<FrontendEntry> = addresses
+        .iter()
+        .map(|address| front(FrontendHost::Address(*address), number, FrontendKind::LoadBalancer))
+        .collect();
+    frontends
+        .extend((node_port != 0).then(|| front(FrontendHost::NodePort(family), node_port, FrontendKind::NodePort)));
+    let targets = pods.iter().map(|pod| Target { hop: Hop::Pod(pod.parse().unwrap()), weight: 1 }).collect();
+    let standing = if pods.is_empty() { Standing::Nowhere } else { Standing::LocalReady };
+    PortEntry { name: "http".into(), family, protocol, frontends, standing, targets, kept: Vec::new() }
+}
+
+/// A port whose Pods are all elsewhere.
+pub(crate) fn elsewhere(protocol: Protocol, at: &[&str], number: u16) -> PortEntry {
+    PortEntry { standing: Standing::Elsewhere, ..port(protocol, at, number, 0, &[]) }
+}
+
+pub(crate) fn service(ports: impl Into<Vec<PortEntry>>) -> ServiceEntry {
+    ServiceEntry {
+        created: 100,
+        mode: ClaimedMode::Local,
+        on_no_local: OnNoLocal::Drop,
+        sources: PerFamily::from_fn(|_| SourceFilter::Open),
+        affinity_seconds: None,
+        health_check_node_port: None,
+        local_ready: PerFamily::default(),
+        ports: ports.into(),
+    }
+}
+
+pub(crate) fn sticky(entry: ServiceEntry) -> ServiceEntry {
+    ServiceEntry { affinity_seconds: Some(10_800), ..entry }
+}
+
+pub(crate) fn guarded(entry: ServiceEntry, ranges: &[&str], own_address: bool) -> ServiceEntry {
+    let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+    let v4 = SourceFilter::Only { ranges, own_address };
+    ServiceEntry { sources: PerFamily { v4, v6: SourceFilter::Open }, ..entry }
+}
+
+pub(crate) fn observed(entry: ServiceEntry) -> ServiceEntry {
+    ServiceEntry { mode: ClaimedMode::Observe, ..entry }
+}
+
+pub(crate) fn without_local(entry: ServiceEntry, on_no_local: OnNoLocal) -> ServiceEntry {
+    ServiceEntry { on_no_local, ..entry }
+}
+
+/// A table of these Services of namespace `shop`, on a node with one address of each family.
+pub(crate) fn table<'a>(services: impl IntoIterator<Item = (&'a str, ServiceEntry)>) -> ForwardingTable {
+    let services = services.into_iter().map(|(name, entry)| (ServiceKey::new("shop", name), Arc::new(entry)));
+    ForwardingTable {
+        node_addresses: vec!["198.51.100.254".parse().unwrap(), "2001:db8:1::fe".parse().unwrap()],
+        pod_ranges: ["10.244.0.0/16", "fd00:244::/48"].map(|range| range.parse().unwrap()).into(),
+        services: services.collect(),
+    }
+}
+
+pub(crate) fn uplinks(names: &[&str]) -> BTreeSet<Interface> {
+    names.iter().map(|name| Interface::new(name).unwrap()).collect()
+}
+
+/// One Service of every kind.
+pub(crate) fn sample() -> ForwardingTable {
+    use Protocol::{Sctp, Tcp, Udp};
+    let two = ["10.244.0.2:8080", "10.244.0.3:8080"];
+    let guarded_port = || {
+        let mut port = port(Tcp, &["192.0.2.20"], 443, 30443, &two[..1]);
+        port.frontends.iter_mut().for_each(|front| front.guarded = true);
+        port
+    };
+    let ranges = ["203.0.113.0/25", "203.0.113.128/25", "198.51.100.0/24"];
+    let six = ["[fd00:244::2]:8080"];
+    table([
+        (
+            "web",
+            service([
+                port(Tcp, &["192.0.2.10", "192.0.2.11"], 80, 30080, &two),
+                port(Tcp, &["2001:db8::10"], 80, 30080, &six),
+            ]),
+        ),
+        ("dns", service([port(Udp, &["192.0.2.10"], 53, 30053, &two[..1])])),
+        ("signal", service([port(Sctp, &["192.0.2.10"], 36412, 0, &two[..1])])),
+        ("guarded", guarded(service([guarded_port()]), &ranges, true)),
+        (
+            "sticky",
+            sticky(service([port(Udp, &["192.0.2.30"], 80, 0, &two), port(Udp, &["2001:db8::30"], 80, 0, &six)])),
+        ),
+        ("dropped", service([elsewhere(Tcp, &["192.0.2.40"], 80)])),
+        ("rejected", without_local(service([elsewhere(Tcp, &["192.0.2.41"], 80)]), OnNoLocal::Reject)),
+        ("passed", without_local(service([elsewhere(Tcp, &["192.0.2.42"], 80)]), OnNoLocal::Passthrough)),
+        ("empty", service([port(Tcp, &["192.0.2.43"], 80, 0, &[])])),
+        ("observed", guarded(observed(service([port(Tcp, &["192.0.2.50"], 80, 30050, &two)])), &ranges, false)),
+    ])
+}
