@@ -19,11 +19,16 @@ use tokio_util::task::TaskTracker;
 use super::state::{Action, Claim, Event, LeaseState, Record, Timing, TimingError};
 use crate::metrics::{Label, LeaderMetrics};
 
+/// How long a release waits for requests under way to be answered. One that is given up may still be carried out, after
+/// another has begun to lead.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
 /// One time of leading. Work as the leader belongs under both: stop when `lost` falls, and run on `tasks`, so that the
 /// lease is given back only when the work has ended.
 #[derive(Clone, Debug)]
 pub struct Term {
-    /// Falls when this process no longer leads: stop at once, another may have begun.
+    /// Falls when this process no longer leads: stop at once, another may have begun. Before a release it falls a moment
+    /// after the term was taken back, so that requests under way are answered rather than left to the API server.
     pub lost: CancellationToken,
     /// Work that a release waits for, no longer than the lease lasts.
     pub tasks: TaskTracker,
@@ -162,7 +167,9 @@ impl Elector {
                 true
             }
             (Leadership::Leading(term), false) => {
-                term.lost.cancel();
+                if self.state.release_by().is_none() {
+                    term.lost.cancel();
+                }
                 term.tasks.close();
                 // The term stays for `let_work_end`, which replaces it.
                 false
@@ -180,8 +187,10 @@ impl Elector {
         let Leadership::Leading(term) = self.leadership.send_replace(Leadership::Following) else { return };
         tracing::info!(lease = self.name.0, "Stopped being the leader");
         if let Some(until) = self.state.release_by() {
-            let left = until.saturating_sub(self.started.elapsed());
-            if tokio::time::timeout(left, term.tasks.wait()).await.is_err() {
+            let left = || until.saturating_sub(self.started.elapsed());
+            let ended = tokio::time::timeout(left().min(ANSWERS_WITHIN), term.tasks.wait()).await;
+            term.lost.cancel();
+            if ended.is_err() && tokio::time::timeout(left(), term.tasks.wait()).await.is_err() {
                 tracing::warn!(left = term.tasks.len(), "Work outlived the lease, which now runs out by itself");
             }
         }
