@@ -41,40 +41,54 @@ impl NetlinkError {
     }
 }
 
-/// Sends `request` and reads everything that the kernel answers.
+/// A netfilter netlink socket, of the network namespace in which it was opened.
 ///
-/// The kernel works on a request while it is being sent, so every answer is there when the sending returns: the socket
-/// does not block, and a kernel that says nothing is an error of the caller's to find rather than a wait.
-pub(crate) fn exchange(request: &[u8]) -> Result<Vec<Answer>, NetlinkError> {
-    let socket = Socket::new(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
-    socket.set_non_blocking(true).map_err(NetlinkError::Socket)?;
-    // Errors come without a copy of the message that they are about.
-    socket.set_cap_ack(true).map_err(NetlinkError::Socket)?;
-    if request.len() > ROOM {
-        // A batch is one datagram and must fit as a whole.
-        setsockopt(&socket, sockopt::SndBufForce, &request.len())
-            .map_err(|errno| NetlinkError::Socket(io::Error::from(errno)))?;
-    }
-    socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Exchange)?;
-    let mut answers = Vec::new();
-    loop {
-        match socket.recv_from_full() {
-            Ok((datagram, _)) => answers.extend(message::answers(&datagram).ok_or(NetlinkError::Malformed)?),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
-            Err(error) => return Err(NetlinkError::Exchange(error)),
-        }
-    }
-}
+/// It is worth keeping: when one is closed soon after a change, the kernel lets the closing wait until what the change took
+/// away is freed, some 15 ms (`nft_rcv_nl_event`).
+#[derive(Debug)]
+pub(crate) struct Connection(Socket);
 
-/// Sends `request`, gives the data of the answer and makes sure that the message of number `last` was acknowledged.
-pub(crate) fn ask(request: &[u8], last: u32) -> Result<Option<Vec<u8>>, NetlinkError> {
-    let (mut data, mut done) = (None, false);
-    for answer in exchange(request)? {
-        match answer {
-            Answer::Failed { errno, .. } => return Err(NetlinkError::Refused(io::Error::from_raw_os_error(errno))),
-            Answer::Done { sequence } => done |= sequence == last,
-            Answer::Data(attributes) => data = Some(attributes),
+impl Connection {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
+        let socket = Socket::new(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
+        socket.set_non_blocking(true).map_err(NetlinkError::Socket)?;
+        // Errors come without a copy of the message that they are about.
+        socket.set_cap_ack(true).map_err(NetlinkError::Socket)?;
+        Ok(Self(socket))
+    }
+
+    /// Sends `request` and reads everything that the kernel answers.
+    ///
+    /// The kernel works on a request while it is being sent, so every answer is there when the sending returns: the socket
+    /// does not block, and a kernel that says nothing is an error of the caller's to find rather than a wait.
+    pub(crate) fn exchange(&self, request: &[u8]) -> Result<Vec<Answer>, NetlinkError> {
+        let Self(socket) = self;
+        if request.len() > ROOM {
+            // A batch is one datagram and must fit as a whole.
+            setsockopt(socket, sockopt::SndBufForce, &request.len())
+                .map_err(|errno| NetlinkError::Socket(io::Error::from(errno)))?;
+        }
+        socket.send_to(request, &SocketAddr::new(0, 0), 0).map_err(NetlinkError::Exchange)?;
+        let mut answers = Vec::new();
+        loop {
+            match socket.recv_from_full() {
+                Ok((datagram, _)) => answers.extend(message::answers(&datagram).ok_or(NetlinkError::Malformed)?),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(answers),
+                Err(error) => return Err(NetlinkError::Exchange(error)),
+            }
         }
     }
-    if done { Ok(data) } else { Err(NetlinkError::Silent) }
+
+    /// Sends `request`, gives the data of the answer and makes sure that the message of number `last` was acknowledged.
+    pub(crate) fn ask(&self, request: &[u8], last: u32) -> Result<Option<Vec<u8>>, NetlinkError> {
+        let (mut data, mut done) = (None, false);
+        for answer in self.exchange(request)? {
+            match answer {
+                Answer::Failed { errno, .. } => return Err(NetlinkError::Refused(io::Error::from_raw_os_error(errno))),
+                Answer::Done { sequence } => done |= sequence == last,
+                Answer::Data(attributes) => data = Some(attributes),
+            }
+        }
+        if done { Ok(data) } else { Err(NetlinkError::Silent) }
+    }
 }

@@ -7,7 +7,7 @@ pub mod ruleset;
 pub use programmed::{Applied, ApplyError, Programmed, Standing};
 
 use crate::message;
-use crate::netlink::{self, NetlinkError};
+use crate::netlink::{Connection, NetlinkError};
 use portreeve_table::{Backend, BackendKind, Capabilities, Feature, Probe};
 use ruleset::BEFORE_DSTNAT;
 
@@ -26,8 +26,9 @@ impl Backend for Nftables {
     }
 
     fn probe(&self, held: Capabilities) -> Probe {
-        let generation = netlink::ask(&message::get_generation(), 1);
-        let nat = netlink::ask(&message::nat_chain_dry_run(PROBE_TABLE, BEFORE_DSTNAT), DRY_RUN_LAST);
+        let ask = |request: Vec<u8>, last| Connection::open()?.ask(&request, last);
+        let generation = ask(message::get_generation(), 1);
+        let nat = ask(message::nat_chain_dry_run(PROBE_TABLE, BEFORE_DSTNAT), DRY_RUN_LAST);
         let features = vec![
             Feature::required("nf-tables", tried(generation, held, "the kernel answers for nftables")),
             Feature::required("nft-inet-nat", tried(nat, held, "a nat chain for both families passes a dry run")),

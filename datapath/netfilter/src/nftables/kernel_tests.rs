@@ -36,7 +36,7 @@ fn load(text: &str) {
 /// What nft(8) sees of a ruleset that was put in force at once.
 fn fresh(ruleset: Ruleset) -> Vec<String> {
     Namespace::new().run(move || {
-        Programmed::unknown().apply(ruleset).unwrap();
+        Programmed::open().unwrap().apply(ruleset).unwrap();
         listed()
     })
 }
@@ -87,7 +87,7 @@ fn step_by_step_leads_where_a_new_start_leads() {
         ];
         let expected: Vec<_> = tables.iter().map(|table| fresh(rendered(table))).collect();
         Namespace::new().run(move || {
-            let mut programmed = Programmed::unknown();
+            let mut programmed = Programmed::open().unwrap();
             for (table, expected) in tables.iter().zip(&expected) {
                 programmed.apply(rendered(table)).unwrap();
                 similar(&listed(), expected);
@@ -112,7 +112,7 @@ fn thousands_of_services_are_one_transaction_and_one_more_is_a_small_one() {
         };
         let (before, after) = (rendered(&many(count - 1)), rendered(&many(count)));
         Namespace::new().run(move || {
-            let mut programmed = Programmed::unknown();
+            let mut programmed = Programmed::open().unwrap();
             assert_eq!(programmed.apply(before).unwrap(), Applied::Replaced);
             assert_eq!(programmed.apply(after).unwrap(), Applied::Changed(3));
         });
@@ -123,7 +123,7 @@ fn thousands_of_services_are_one_transaction_and_one_more_is_a_small_one() {
 fn what_others_do_to_our_table_is_noticed_and_mended() {
     privileged("what_others_do_to_our_table_is_noticed_and_mended", || {
         Namespace::new().run(|| {
-            let mut programmed = Programmed::unknown();
+            let mut programmed = Programmed::open().unwrap();
             assert_eq!(programmed.standing().unwrap(), Standing::Unknown);
             programmed.apply(rendered(&sample())).unwrap();
             let before = listed();
@@ -149,7 +149,7 @@ fn a_refused_step_is_named_and_leaves_the_old_ruleset_in_force() {
     privileged("a_refused_step_is_named_and_leaves_the_old_ruleset_in_force", || {
         Namespace::new().run(|| {
             let web = |pod| table([("web", service([port(Protocol::Tcp, &["192.0.2.10"], 80, 0, &[pod])]))]);
-            let mut programmed = Programmed::unknown();
+            let mut programmed = Programmed::open().unwrap();
             programmed.apply(rendered(&web("10.244.0.2:80"))).unwrap();
             load("delete element inet portreeve slot4-0 { 192.0.2.10 . tcp . 80 }");
             let before = listed();

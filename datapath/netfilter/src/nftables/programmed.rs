@@ -3,16 +3,16 @@
 use super::encode::encode;
 use super::ruleset::{Command, Ruleset, TABLE, changes, replace};
 use crate::message::{self, Answer};
-use crate::netlink::{self, NetlinkError};
+use crate::netlink::{Connection, NetlinkError};
 use std::io;
 
-/// Why a ruleset is not in force. The kernel has then changed nothing.
+/// Why a ruleset is not known to be in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The kernel could not be asked.
+    /// The kernel could not be asked, or did not answer: whether it has changed anything is unknown.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// The kernel refused a step.
+    /// The kernel refused a step, and with it all others.
     #[error("the kernel refuses to {command}: {source}")]
     Refused {
         /// The step.
@@ -49,9 +49,10 @@ pub enum Standing {
     Lost,
 }
 
-/// Our table in the kernel's present network namespace, and what is known of it.
-#[derive(Debug, Default)]
+/// Our table in a network namespace, and what is known of it.
+#[derive(Debug)]
 pub struct Programmed {
+    kernel: Connection,
     in_force: Option<InForce>,
 }
 
@@ -70,18 +71,21 @@ struct Identity {
 }
 
 impl Programmed {
-    /// Nothing is known of the table: the first ruleset replaces it, whoever made it, without a moment between the two.
-    /// Connections go on where they went, since the kernel remembers that beside the table.
-    #[must_use]
-    pub const fn unknown() -> Self {
-        Self { in_force: None }
+    /// The table of the calling thread's network namespace. Nothing is known of it: the first ruleset replaces it, whoever
+    /// made it, without a moment between the two. Connections go on where they went, since the kernel remembers that beside
+    /// the table.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self { kernel: Connection::open()?, in_force: None })
     }
 
     /// Puts `ruleset` in force, in one transaction.
     ///
     /// # Errors
-    /// When the kernel cannot be asked or refuses. The old ruleset is then still in force, and the next attempt replaces
-    /// the whole table.
+    /// When the kernel cannot be asked or refuses. What it refuses leaves the old ruleset in force. The next attempt
+    /// replaces the whole table.
     pub fn apply(&mut self, ruleset: Ruleset) -> Result<Applied, ApplyError> {
         let (commands, applied) = match self.in_force.take() {
             Some(before) => {
@@ -95,19 +99,20 @@ impl Programmed {
             }
             None => (replace(&ruleset), Applied::Replaced),
         };
-        commit(&commands)?;
-        let table = identity()?.ok_or(NetlinkError::Silent)?;
-        self.in_force = Some(InForce { ruleset, generation: generation()?, table });
+        commit(&self.kernel, &commands)?;
+        let table = identity(&self.kernel)?.ok_or(NetlinkError::Silent)?;
+        self.in_force = Some(InForce { ruleset, generation: generation(&self.kernel)?, table });
         Ok(applied)
     }
 
-    /// Removes our table. Connections go on where they went.
+    /// Removes our table. Connections go on where they went as long as somebody else's rules need connection tracking, as
+    /// kube-proxy's do.
     ///
     /// # Errors
     /// When the kernel cannot be asked or refuses.
     pub fn remove(&mut self) -> Result<(), ApplyError> {
         self.in_force = None;
-        commit(&[Command::RemoveTable])
+        commit(&self.kernel, &[Command::RemoveTable])
     }
 
     /// Looks whether somebody else has changed our table: at the generation of all rules first, which every change of
@@ -117,11 +122,11 @@ impl Programmed {
     /// When the kernel cannot be asked.
     pub fn standing(&mut self) -> Result<Standing, NetlinkError> {
         let Some(in_force) = &mut self.in_force else { return Ok(Standing::Unknown) };
-        let generation = generation()?;
+        let generation = generation(&self.kernel)?;
         if generation == in_force.generation {
             return Ok(Standing::Untouched);
         }
-        if identity()? == Some(in_force.table) {
+        if identity(&self.kernel)? == Some(in_force.table) {
             in_force.generation = generation;
             return Ok(Standing::Present);
         }
@@ -130,10 +135,10 @@ impl Programmed {
     }
 }
 
-fn commit(commands: &[Command]) -> Result<(), ApplyError> {
+fn commit(kernel: &Connection, commands: &[Command]) -> Result<(), ApplyError> {
     let batch = encode(commands);
     let mut done = false;
-    for answer in netlink::exchange(&batch.bytes)? {
+    for answer in kernel.exchange(&batch.bytes)? {
         match answer {
             Answer::Failed { sequence, errno } => {
                 let source = io::Error::from_raw_os_error(errno);
@@ -150,15 +155,15 @@ fn commit(commands: &[Command]) -> Result<(), ApplyError> {
 }
 
 /// `NFTA_GEN_ID` 1.
-fn generation() -> Result<u32, NetlinkError> {
-    let data = netlink::ask(&message::get_generation(), 1)?.unwrap_or_default();
+fn generation(kernel: &Connection) -> Result<u32, NetlinkError> {
+    let data = kernel.ask(&message::get_generation(), 1)?.unwrap_or_default();
     let id = message::find(&data, 1).and_then(|bytes| bytes.try_into().ok());
     id.map(u32::from_be_bytes).ok_or(NetlinkError::Malformed)
 }
 
 /// `NFTA_TABLE_USE` 3, `NFTA_TABLE_HANDLE` 4. `None` if there is no table of our name.
-fn identity() -> Result<Option<Identity>, NetlinkError> {
-    let data = match netlink::ask(&message::get_table(TABLE), 1) {
+fn identity(kernel: &Connection) -> Result<Option<Identity>, NetlinkError> {
+    let data = match kernel.ask(&message::get_table(TABLE), 1) {
         Err(NetlinkError::Refused(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?.unwrap_or_default(),
     };

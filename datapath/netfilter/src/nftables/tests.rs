@@ -34,7 +34,8 @@ fn the_probe_finds_both_features_or_says_why_not() {
 
 #[test]
 fn the_dry_run_makes_no_table() {
-    let dry_run = || netlink::ask(&message::nat_chain_dry_run(PROBE_TABLE, BEFORE_DSTNAT), DRY_RUN_LAST);
+    let batch = message::nat_chain_dry_run(PROBE_TABLE, BEFORE_DSTNAT);
+    let dry_run = || Connection::open()?.ask(&batch, DRY_RUN_LAST);
     let (first, second) = (dry_run(), dry_run());
     // The batch creates exclusively: had the first run left the table, the second would be refused.
     assert_eq!(first.is_ok(), second.is_ok(), "{first:?} {second:?}");

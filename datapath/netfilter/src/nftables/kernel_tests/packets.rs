@@ -84,7 +84,7 @@ impl World {
 
     fn apply(&self, table: &ForwardingTable) {
         let ruleset = render(table, &uplinks(&["eth0"]));
-        self.node.run(move || Programmed::unknown().apply(ruleset).unwrap());
+        self.node.run(move || Programmed::open().unwrap().apply(ruleset).unwrap());
     }
 
     /// What answers a TCP connection: its own address and the client's, as it sees them.
@@ -215,7 +215,7 @@ fn what_is_not_ours_is_passed_on() {
         let counted = counted.iter().find(|block| block.starts_with("chain would-deliver")).unwrap();
         assert!(counted.contains("counter packets 1 bytes 60"), "{counted}");
         let elsewhere = render(&claimed, &uplinks(&["eth1"]));
-        world.node.run(move || Programmed::unknown().apply(elsewhere).unwrap());
+        world.node.run(move || Programmed::open().unwrap().apply(elsewhere).unwrap());
         assert_eq!(answers(world.tcp("192.0.2.99:80")).0, "192.0.2.99:80", "what comes on no uplink");
     });
 }
@@ -244,14 +244,10 @@ fn all_pods_are_chosen_and_a_bound_client_stays_with_one() {
         let ask = |times| -> BTreeSet<String> { (0..times).map(|_| answers(world.tcp("192.0.2.10:80")).0).collect() };
         world.apply(&table([("web", web(&POD))]));
         assert_eq!(ask(40).len(), 2, "40 connections miss one of two Pods once in 5 * 10^11 runs");
-        let mut programmed = Programmed::unknown();
+        let mut programmed = world.node.run(|| Programmed::open().unwrap());
         let mut in_force = |pods: &[&str]| {
             let ruleset = render(&table([("web", sticky(web(pods)))]), &uplinks(&["eth0"]));
-            let mut moved = std::mem::take(&mut programmed);
-            programmed = world.node.run(move || {
-                moved.apply(ruleset).unwrap();
-                moved
-            });
+            programmed.apply(ruleset).unwrap();
         };
         in_force(&POD);
         let bound = ask(20);
