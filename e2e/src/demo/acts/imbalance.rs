@@ -18,7 +18,7 @@ const CONCURRENCY: usize = 8;
 const TOLERANCE: i64 = 45;
 /// A limit, so that there is something to be within and counts to suggest.
 const POLICY: &str = "apiVersion: portreeve.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: even, namespace: demo-imbalance}\nspec:\n  \
-    imbalance: {maxRatioPermille: 1200}\n";
+    enforcement: {mode: Warn}\n  imbalance: {maxRatioPermille: 1200}\n";
 const LINE: &str = "externalTrafficPolicy: Local\n  loadBalancerClass: testbed.portreeve.io/forwarder";
 
 pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
