@@ -171,9 +171,13 @@ impl Spec {
         let job: Job = Box::new(move || {
             answer.send(command.spawn()).expect("invariant: whoever asks for a child waits for it");
         });
-        spawner().send(job).expect("invariant: the spawner thread lives as long as the process");
-        let child = started.recv().expect("invariant: the spawner answers every job").map_err(|source| {
-            ProcessError::Spawn { name: self.name.clone(), program: self.program.display().to_string(), source }
+        let spawned = spawner().and_then(|spawner| {
+            spawner.send(job).expect("invariant: the spawner thread lives as long as the process");
+            started.recv().expect("invariant: the spawner answers every job")
+        });
+        let child = spawned.map_err(|source| {
+            let program = self.program.display().to_string();
+            ProcessError::Spawn { name: self.name.clone(), program, source }
         })?;
         Ok(Child::new(self.name, self.log, child))
     }
@@ -216,16 +220,15 @@ impl Spec {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-fn spawner() -> &'static mpsc::Sender<Job> {
-    static SPAWNER: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
-    SPAWNER.get_or_init(|| {
+/// The thread that starts children, made by the first call; without it nothing can be started.
+fn spawner() -> io::Result<&'static mpsc::Sender<Job>> {
+    static SPAWNER: OnceLock<io::Result<mpsc::Sender<Job>>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
         let (jobs, queue) = mpsc::channel::<Job>();
-        thread::Builder::new()
-            .name("spawner".into())
-            .spawn(move || queue.into_iter().for_each(|job| job()))
-            .expect("invariant: the process may have one more thread");
-        jobs
-    })
+        let run = move || queue.into_iter().for_each(|job| job());
+        thread::Builder::new().name("spawner".into()).spawn(run).map(|_| jobs)
+    });
+    spawner.as_ref().map_err(|error| io::Error::new(error.kind(), format!("make the thread that starts it: {error}")))
 }
 
 /// Runs a command to its end and returns its stdout; on failure the error holds the end of what it wrote.

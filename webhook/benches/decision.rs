@@ -5,6 +5,7 @@
 
 mod world;
 
+use anyhow::Context as _;
 use portreeve_webhook::engine::PolicyEngine;
 use portreeve_webhook::review::{Hook, Reviewer};
 use serde_json::json;
@@ -23,19 +24,19 @@ const CASES: [(&str, Hook, &str); 5] = [
     ("pod left alone", Hook::MutatePods, "pod-create-daemonset"),
 ];
 
-fn main() {
-    let before = resident_mebibytes();
-    let mut index = world::index();
+fn main() -> anyhow::Result<()> {
+    let before = resident_mebibytes()?;
+    let mut index = world::index()?;
     let snapshot = index.snapshot();
-    let filled = resident_mebibytes();
+    let filled = resident_mebibytes()?;
     println!("cache: {:?}; resident {before:.1} MiB before, {filled:.1} MiB after", snapshot.sizes());
 
     let reviewer = Reviewer::new(PolicyEngine, "portreeve-system");
     let mut worst = (0.0, 0.0);
     let mut cases = Vec::new();
     for (title, hook, name) in CASES {
-        let body = world::review(name);
-        let reply = reviewer.answer(hook, &body, &snapshot).expect("a decision");
+        let body = world::review(name)?;
+        let reply = reviewer.answer(hook, &body, &snapshot)?;
         let (mut medians, mut tails) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let mut samples: Vec<f64> = (0..PER_ROUND)
@@ -70,12 +71,12 @@ fn main() {
             "endpoints": world::SERVICES * world::ENDPOINTS_EACH, "cases": cases,
             "resident_mebibytes": rounded(filled),
         }),
-    );
+    )
 }
 
 /// Resident memory of this process.
-fn resident_mebibytes() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kB") / 1024.0
+fn resident_mebibytes() -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no line VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }

@@ -6,6 +6,7 @@
 mod echo;
 mod world;
 
+use anyhow::{Context as _, Result, ensure};
 use axum::Router;
 use jiff::Timestamp;
 use portreeve_runtime::metrics::Metrics;
@@ -34,9 +35,9 @@ const PER_SLICE: usize = 500;
 const NAME: &str = "localhost";
 
 #[tokio::main]
-async fn main() {
+async fn main() -> Result<()> {
     let metrics = Metrics::new("bench");
-    let cache = Arc::new(Cache::new(world::index().snapshot()));
+    let cache = Arc::new(Cache::new(world::index()?.snapshot()));
     let ours = router(Arc::new(App {
         reviewer: Reviewer::new(PolicyEngine, "portreeve-system"),
         metrics: AdmissionMetrics::register(&metrics, Arc::clone(&cache)),
@@ -44,10 +45,10 @@ async fn main() {
         cache,
     }));
     let echo = echo::router();
-    let authority = Authority::generate("bench", Duration::from_secs(86_400), Timestamp::now()).expect("authority");
-    let (mut ours, mut echo) = (connect(ours, &authority).await, connect(echo, &authority).await);
+    let authority = Authority::generate("bench", Duration::from_secs(86_400), Timestamp::now())?;
+    let (mut ours, mut echo) = (connect(ours, &authority).await?, connect(echo, &authority).await?);
 
-    let body = world::review("service-update-local-without-pods");
+    let body = world::review("service-update-local-without-pods")?;
     let request = [
         format!("POST /validate/services HTTP/1.1\r\nhost: {NAME}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len())
             .into_bytes(),
@@ -56,8 +57,8 @@ async fn main() {
     .concat();
     let (mut ours_rounds, mut echo_rounds) = (Rounds::default(), Rounds::default());
     for _ in 0..SLICES {
-        ours_rounds.add(slice(&mut ours, &request).await);
-        echo_rounds.add(slice(&mut echo, &request).await);
+        ours_rounds.add(slice(&mut ours, &request).await?);
+        echo_rounds.add(slice(&mut echo, &request).await?);
     }
     let ((ours_p50, ours_p99, ours_rate), (echo_p50, echo_p99, echo_rate)) =
         (ours_rounds.summary(), echo_rounds.summary());
@@ -71,55 +72,60 @@ async fn main() {
             "reviews_per_second": {"ours": ours_rate.0.round(), "peer": echo_rate.0.round()},
             "median": {"ours": rounded(ours_p50.0), "peer": rounded(echo_p50.0)},
         }),
-    );
+    )
 }
 
 /// Serves `router` and opens one connection to it.
-async fn connect(router: Router, authority: &Authority) -> TlsStream<TcpStream> {
-    let leaf = authority.issue(&[NAME.to_owned()], Duration::from_secs(3_600), Timestamp::now()).expect("leaf");
+async fn connect(router: Router, authority: &Authority) -> Result<TlsStream<TcpStream>> {
+    let leaf = authority.issue(&[NAME.to_owned()], Duration::from_secs(3_600), Timestamp::now())?;
     let slot = CertificateSlot::new(Metrics::new("bench").certificate);
     let (chain, key) = (leaf.cert_pem.as_bytes(), leaf.key_pem.as_bytes());
-    slot.reload(Material { chain, key, bundle: None }).expect("certificate");
-    let config = server_config(slot, None).expect("server configuration");
-    let door = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = door.local_addr().expect("its address");
+    slot.reload(Material { chain, key, bundle: None })?;
+    let config = server_config(slot, None)?;
+    let door = TcpListener::bind("127.0.0.1:0").await?;
+    let address = door.local_addr()?;
     tokio::spawn(serve(door, config, router, Limits::default(), CancellationToken::new()));
 
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(authority.cert_pem().as_bytes()).expect("PEM")).expect("root");
+    roots.add(CertificateDer::from_pem_slice(authority.cert_pem().as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let client = client.with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("a socket option");
-    let name = ServerName::try_from(NAME).expect("a name");
-    TlsConnector::from(Arc::new(client)).connect(name, stream).await.expect("a handshake")
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(NAME)?;
+    Ok(TlsConnector::from(Arc::new(client)).connect(name, stream).await?)
 }
 
 /// Microseconds of each call, and of all together.
-async fn slice(connection: &mut TlsStream<TcpStream>, request: &[u8]) -> (Vec<f64>, f64) {
+async fn slice(connection: &mut TlsStream<TcpStream>, request: &[u8]) -> Result<(Vec<f64>, f64)> {
     let begun = Instant::now();
     let mut samples = Vec::with_capacity(PER_SLICE);
     for _ in 0..PER_SLICE {
         let begun = Instant::now();
-        call(connection, request).await;
+        call(connection, request).await?;
         samples.push(begun.elapsed().as_secs_f64() * 1e6);
     }
-    (samples, begun.elapsed().as_secs_f64())
+    Ok((samples, begun.elapsed().as_secs_f64()))
 }
 
-async fn call(connection: &mut TlsStream<TcpStream>, request: &[u8]) {
-    connection.write_all(request).await.expect("a request");
-    connection.flush().await.expect("a request");
+async fn call(connection: &mut TlsStream<TcpStream>, request: &[u8]) -> Result<()> {
+    connection.write_all(request).await?;
+    connection.flush().await?;
     let (mut buffer, mut read) = ([0_u8; 16_384], 0);
     loop {
-        read += connection.read(&mut buffer[read..]).await.expect("an answer");
-        let text = std::str::from_utf8(&buffer[..read]).expect("text");
+        let more = connection.read(&mut buffer[read..]).await?;
+        ensure!(more > 0, "the connection ended, or the answer is longer than {} bytes", buffer.len());
+        read += more;
+        let text = std::str::from_utf8(&buffer[..read])?;
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
-            if body.len() >= length.parse().expect("a number") {
-                assert!(head.starts_with("HTTP/1.1 200"), "{text}");
-                return;
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .context("an answer without content-length")?;
+            if body.len() >= length.parse()? {
+                ensure!(head.starts_with("HTTP/1.1 200"), "{text}");
+                return Ok(());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::StatusCode;
 use axum::routing::post;
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ pub(crate) fn router() -> Router {
     Router::new().fallback(post(echo))
 }
 
-async fn echo(body: Bytes) -> axum::Json<Value> {
+async fn echo(body: Bytes) -> Result<axum::Json<Value>, (StatusCode, String)> {
     #[derive(serde::Deserialize)]
     struct Review {
         request: Request,
@@ -19,7 +20,8 @@ async fn echo(body: Bytes) -> axum::Json<Value> {
     struct Request {
         uid: String,
     }
-    let review: Review = serde_json::from_slice(&body).expect("an AdmissionReview");
+    let review: Review = serde_json::from_slice(&body)
+        .map_err(|error| (StatusCode::BAD_REQUEST, format!("no AdmissionReview: {error}")))?;
     let response = json!({"uid": review.request.uid, "allowed": true});
-    axum::Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}))
+    Ok(axum::Json(json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})))
 }

@@ -1,5 +1,6 @@
 //! A cluster of 10,000 Services and 50,000 endpoints for the benches, filled page by page as a watch would fill it.
 
+use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::PartialObjectMeta;
@@ -8,7 +9,7 @@ use portreeve_crds::{ClusterTrafficPolicy, TrafficPolicy};
 use portreeve_webhook::cache::{Cached, Index};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(crate) const NAMESPACES: usize = 20;
 pub(crate) const SERVICES: usize = 10_000;
@@ -18,39 +19,42 @@ const NODES: usize = 200;
 const PAGE: usize = 200;
 
 /// The whole cluster. The namespace `shop` and its Service `web`, which the recorded reviews speak of, are part of it.
-pub(crate) fn index() -> Index {
+pub(crate) fn index() -> Result<Index> {
     let mut index = Index::new();
-    fill::<ClusterTrafficPolicy>(&mut index, 8, cluster_policy);
-    fill::<TrafficPolicy>(&mut index, NAMESPACES, namespace_policy);
+    fill::<ClusterTrafficPolicy>(&mut index, 8, cluster_policy)?;
+    fill::<TrafficPolicy>(&mut index, NAMESPACES, namespace_policy)?;
     fill::<PartialObjectMeta<Namespace>>(
         &mut index,
         NAMESPACES,
         |n| json!({"metadata": {"name": namespace(n), "labels": {"env": "prod"}}}),
-    );
+    )?;
     fill::<PartialObjectMeta<Node>>(
         &mut index,
         NODES,
         |n| json!({"metadata": {"name": node(n), "labels": {"topology.kubernetes.io/zone": format!("zone-{}", n % 3)}}}),
-    );
-    fill::<Service>(&mut index, SERVICES, service);
-    fill::<EndpointSlice>(&mut index, SERVICES, slice);
-    index
+    )?;
+    fill::<Service>(&mut index, SERVICES, service)?;
+    fill::<EndpointSlice>(&mut index, SERVICES, slice)?;
+    Ok(index)
 }
 
 /// A recorded review.
-pub(crate) fn review(name: &str) -> Vec<u8> {
+pub(crate) fn review(name: &str) -> Result<Vec<u8>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/data/{name}.json"));
-    let review: Value = serde_json::from_slice(&std::fs::read(path).expect("recorded review")).expect("JSON");
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let review: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
     // The API server sends no white space.
-    review.to_string().into_bytes()
+    Ok(review.to_string().into_bytes())
 }
 
 /// Writes a result to `target/bench/NAME.json`.
-pub(crate) fn write(name: &str, result: &Value) {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-    let directory: PathBuf = target.join("bench");
-    std::fs::create_dir_all(&directory).expect("target/bench");
-    std::fs::write(directory.join(format!("{name}.json")), format!("{result:#}\n")).expect("result");
+pub(crate) fn write(name: &str, result: &Value) -> Result<()> {
+    let target =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().context("invariant: it lies in the target directory")?;
+    let directory = target.join("bench");
+    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+    let path = directory.join(format!("{name}.json"));
+    std::fs::write(&path, format!("{result:#}\n")).with_context(|| path.display().to_string())
 }
 
 /// The value below which `permille` of the sorted samples lie.
@@ -69,16 +73,16 @@ pub(crate) fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 
-fn fill<K: Cached + DeserializeOwned>(index: &mut Index, count: usize, make: impl Fn(usize) -> Value) {
+fn fill<K: Cached + DeserializeOwned>(index: &mut Index, count: usize, make: impl Fn(usize) -> Value) -> Result<()> {
     index.apply::<K>(Event::Init);
     for from in (0..count).step_by(PAGE) {
         let page: Vec<Value> = (from..count.min(from + PAGE)).map(&make).collect();
-        let page = Value::from(page).to_string();
-        for object in serde_json::from_str::<Vec<K>>(&page).expect("objects of the kind") {
+        for object in serde_json::from_str::<Vec<K>>(&Value::from(page).to_string())? {
             index.apply(Event::InitApply(object));
         }
     }
     index.apply::<K>(Event::InitDone);
+    Ok(())
 }
 
 fn namespace(n: usize) -> String {
