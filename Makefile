@@ -33,7 +33,8 @@ demo-down:
 test: setup binaries
 	cargo xtask check
 	cargo test --workspace
-	@echo 'test: every check and every test passed'
+	$(TESTBED) demo --out target/test-demo
+	@echo 'test: every check, every test and every act of the demo passed'
 
 test-quick: tools
 	cargo xtask check

@@ -1,6 +1,6 @@
 //! Three Pods that the scheduler puts on one node; then, with injection, one on each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -66,8 +66,13 @@ pub(super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     measured.note("after", shown(&after));
     ensure!(after.len() == 3, "with injection each Pod should have a node of its own");
     let told = told(stage).await?;
-    measured.note("the_pods_say", told.iter().cloned().collect::<Vec<_>>().join(" "));
-    ensure!(told.len() == 1, "the Pods name different policies: {told:?}");
+    measured.note("the_pods_say", told.join(", "));
+    let expected = "ctp/demo-spread PodAntiAffinity";
+    ensure!(
+        told.len() == 3 && told.iter().all(|told| told == expected),
+        "each Pod should say \"{expected}\" in its annotation {}: {told:?}",
+        names::ANNOTATION_INJECTED
+    );
     let template = "{.spec.template.spec.affinity}";
     let template = stage.kubectl.jsonpath(&["-n", NAMESPACE, "deployment", APP], template).await?;
     ensure!(template.is_empty(), "the Deployment's template was written to: {template}");
@@ -88,13 +93,13 @@ fn ballast(node: &str) -> String {
     )
 }
 
-/// What the running Pods say of the injection, in an annotation.
-async fn told(stage: &Stage) -> Result<BTreeSet<String>> {
-    let path = format!("{{.items[*].metadata.annotations.{}}}", names::ANNOTATION_INJECTED.replace('.', "\\."));
+/// What each running Pod says of the injection, in an annotation.
+async fn told(stage: &Stage) -> Result<Vec<String>> {
+    let key = names::ANNOTATION_INJECTED.replace('.', "\\.");
+    let each = format!("{{range .items[*]}}{{.metadata.annotations.{key}}}{{\"\\n\"}}{{end}}");
     let running = "--field-selector=status.phase=Running";
-    let told = stage.kubectl.jsonpath(&["-n", NAMESPACE, "pods", "-l", "app=web", running], &path).await?;
-    ensure!(!told.is_empty(), "no Pod carries the annotation {}", names::ANNOTATION_INJECTED);
-    Ok(told.split_whitespace().map(str::to_owned).collect())
+    let told = stage.kubectl.jsonpath(&["-n", NAMESPACE, "pods", "-l", "app=web", running], &each).await?;
+    Ok(told.lines().map(str::to_owned).collect())
 }
 
 fn shown(placement: &BTreeMap<String, u32>) -> String {
