@@ -1,11 +1,11 @@
 //! The one owner of what the agent knows: takes what the watches see, one thing at a time, and keeps the table in step.
 //! Synchronous; no clock, no client.
 
-use crate::convert::{self, ConvertError};
 use crate::watch::{Kind, Object, ObjectName, Seen};
 use kube::ResourceExt as _;
 use portreeve_crds::DatapathConfigSpec;
 use portreeve_crds::datapath_config::BackendChoice;
+use portreeve_ingest::{self as convert, ConvertError};
 use portreeve_table::{Capacity, Changes, Compiled, Event, Index, Names, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

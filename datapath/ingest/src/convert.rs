@@ -1,4 +1,4 @@
-//! From API objects to the table's inputs. Total: every object gives an input, nothing, or an error that names the field.
+//! The reading itself. Total: every object gives an input, nothing, or an error that names the field.
 //! An object with a field that cannot be read is left out as a whole, so that no half of it is claimed.
 
 use ipnet::IpNet;
@@ -23,23 +23,43 @@ const AFFINITY_SECONDS: u32 = 10_800;
 
 /// A field that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ConvertError {
+pub enum ConvertError {
     /// An address is none.
     #[error("{field} {value:?} is no IP address")]
-    Address { field: &'static str, value: String },
+    Address {
+        /// Its path in the object.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A range is none.
     #[error("{field} {value:?} is no address range")]
-    Range { field: &'static str, value: String },
+    Range {
+        /// Its path in the object.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
     /// A port is not within 1 to 65535.
     #[error("{field} {value} is no port")]
-    Port { field: &'static str, value: i32 },
+    Port {
+        /// Its path in the object.
+        field: &'static str,
+        /// What it holds.
+        value: i32,
+    },
     /// A protocol or type that this version does not know.
     #[error("{field} {value:?} is unknown")]
-    Unknown { field: &'static str, value: String },
+    Unknown {
+        /// Its path in the object.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+    },
 }
 
 /// A Service.
-pub(crate) fn service(service: &Service, names: &mut Names) -> Result<ServiceInput, ConvertError> {
+pub fn service(service: &Service, names: &mut Names) -> Result<ServiceInput, ConvertError> {
     let empty = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&empty);
     let kind = match spec.type_.as_deref() {
@@ -114,7 +134,7 @@ fn affinity(spec: &ServiceSpec) -> Option<u32> {
 }
 
 /// A slice and its Service; nothing for a slice that belongs to none or holds names instead of addresses.
-pub(crate) fn slice(
+pub fn slice(
     slice: &EndpointSlice,
     names: &mut Names,
 ) -> Result<Option<(ServiceKey, SliceInput)>, ConvertError> {
@@ -152,7 +172,7 @@ pub(crate) fn slice(
 }
 
 /// A directive.
-pub(crate) fn directive(spec: &ServiceTrafficSpec) -> Directive {
+pub fn directive(spec: &ServiceTrafficSpec) -> Directive {
     // How a forwarded flow is answered matters once flows are forwarded.
     let ServiceTrafficSpec { mode, on_no_local, return_: _, source_ranges_on_node_ports } = spec;
     Directive {
@@ -173,7 +193,7 @@ pub(crate) fn directive(spec: &ServiceTrafficSpec) -> Directive {
 }
 
 /// This node, and its InternalIPs alone (by which uplinks are found).
-pub(crate) fn node(node: &Node) -> Result<(ThisNode, Vec<IpAddr>), ConvertError> {
+pub fn node(node: &Node) -> Result<(ThisNode, Vec<IpAddr>), ConvertError> {
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     let (mut all, mut internal) = (Vec::new(), Vec::new());
     for entry in listed.filter(|entry| matches!(entry.type_.as_str(), "InternalIP" | "ExternalIP")) {
@@ -186,8 +206,21 @@ pub(crate) fn node(node: &Node) -> Result<(ThisNode, Vec<IpAddr>), ConvertError>
     Ok((ThisNode { name: node.name_any().into(), addresses: all }, internal))
 }
 
+/// Addresses that the node gives to its Pods: as it says or, on an object from before dual-stack, the one range of then.
+/// None on clusters whose network hands out addresses by itself.
+pub fn pod_ranges(node: &Node) -> Result<Vec<IpNet>, ConvertError> {
+    let spec = node.spec.as_ref();
+    let ranges = spec.and_then(|spec| spec.pod_cidrs.as_deref()).unwrap_or_default();
+    let old = spec.and_then(|spec| spec.pod_cidr.as_ref()).filter(|_| ranges.is_empty());
+    let read = |text: &String| {
+        let parsed = text.parse::<IpNet>();
+        parsed.map_err(|_| ConvertError::Range { field: "spec.podCIDRs", value: text.clone() })
+    };
+    ranges.iter().chain(old).map(read).collect()
+}
+
 /// The capacity that the configuration gives; the default where it is silent.
-pub(crate) fn capacity(spec: Option<&DatapathConfigSpec>) -> Capacity {
+pub fn capacity(spec: Option<&DatapathConfigSpec>) -> Capacity {
     let given = spec.and_then(|spec| spec.capacity.as_ref());
     let or = |value: Option<i32>, default| value.and_then(|value| usize::try_from(value).ok()).unwrap_or(default);
     let default = Capacity::default();

@@ -148,6 +148,20 @@ fn a_node_gives_its_addresses_and_apart_its_internal_ones() {
 }
 
 #[test]
+fn pod_ranges_are_those_of_both_families_or_the_one_of_an_old_object() {
+    let of = |spec: Value| {
+        let object = json!({"metadata": {"name": "n1"}, "spec": spec});
+        pod_ranges(&serde_json::from_value(object).unwrap()).map_err(|error| error.to_string())
+    };
+    let ranges = |texts: &[&str]| Ok(texts.iter().map(|text| text.parse::<IpNet>().unwrap()).collect::<Vec<_>>());
+    let dual = json!({"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]});
+    assert_eq!(of(dual), ranges(&["10.244.1.0/24", "fd00:1::/64"]));
+    assert_eq!(of(json!({"podCIDR": "10.244.1.0/24"})), ranges(&["10.244.1.0/24"]));
+    assert_eq!(of(json!({})), ranges(&[]));
+    assert_eq!(of(json!({"podCIDRs": ["all"]})), Err("spec.podCIDRs \"all\" is no address range".to_owned()));
+}
+
+#[test]
 fn capacity_is_the_default_where_the_configuration_is_silent() {
     assert_eq!(capacity(None), Capacity::default());
     let spec: DatapathConfigSpec = serde_json::from_value(json!({"capacity": {"frontends": 10}})).unwrap();
