@@ -4,7 +4,7 @@ mod encode;
 mod programmed;
 pub mod ruleset;
 
-pub use programmed::{Applied, ApplyError, Programmed, Standing};
+pub use programmed::{ApplyError, Programmed};
 
 use crate::message;
 use crate::netlink::{Connection, NetlinkError};

@@ -106,6 +106,30 @@ impl<T> PerFamily<T> {
     }
 }
 
+/// Name of a network interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface(Arc<str>);
+
+impl Interface {
+    /// Longest name: `IFNAMSIZ` without the terminating zero (`linux/if.h`).
+    pub const LONGEST: usize = 15;
+
+    /// The interface of this name; `None` if no interface can have it (`dev_valid_name` of the kernel) or if nft(8) could
+    /// not show it: its strings know no escapes, and a trailing `*` means something else there.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let fits = (1..=Self::LONGEST).contains(&name.len()) && !matches!(name, "." | "..");
+        let plain = |byte: u8| byte.is_ascii_graphic() && !b"/:\"\\*".contains(&byte);
+        (fits && name.bytes().all(plain)).then(|| Self(name.into()))
+    }
+
+    /// The name as the kernel has it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Keeps one copy of each name that many inputs repeat (nodes, port names), so that 100,000 endpoints do not hold
 /// 100,000 copies of their node's name.
 #[derive(Debug, Default)]

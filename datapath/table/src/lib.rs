@@ -4,7 +4,7 @@
 //! [`ForwardingTable`] ([`compile()`] from scratch, [`Index`] step by step, both with the same result) and says in words
 //! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]). What an engine must do with one packet is
 //! said by [`oracle()`], how it comes from one table to the next by [`diff()`], and which target a flow's hash draws by
-//! [`maglev()`]. It also holds what the engines below share: the [`Backend`] trait and the nouns of a probe.
+//! [`maglev()`]. It also holds what the engines below share: the traits [`Backend`] and [`Engine`], and their nouns.
 //!
 //! It may not know Kubernetes, clients, async runtimes, clocks, files, processes or randomness, and no policy.
 //! The rules are kube-proxy's own where they exist (KEP-1669 for terminating endpoints, KEP-1860 for `ipMode`).
@@ -15,6 +15,7 @@ mod claim;
 mod compile;
 mod diff;
 mod endpoints;
+mod engine;
 mod explain;
 mod index;
 pub mod input;
@@ -30,9 +31,10 @@ pub use backend::{Backend, BackendKind, Capabilities, Feature, Probe};
 pub use claim::{Claim, ClaimReason};
 pub use compile::{Compiled, Counts, compile};
 pub use diff::{Op, apply, diff};
+pub use engine::{Applied, Engine, EngineError, Goal, Integrity};
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
-pub use key::{Family, Names, PerFamily, Protocol, ServiceKey};
+pub use key::{Family, Interface, Names, PerFamily, Protocol, ServiceKey};
 pub use maglev::{Slots, maglev};
 pub use oracle::{
     Action, AffinityKey, Arrival, Because, Bound, Flow, FlowKey, Memory, Packet, Reason, Verdict, oracle,

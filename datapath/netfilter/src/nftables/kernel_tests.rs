@@ -3,17 +3,12 @@
 mod namespace;
 mod packets;
 
-use super::ruleset::{Ruleset, render};
-use super::testing::{elsewhere, guarded, port, sample, service, sticky, table, uplinks};
-use super::{Applied, ApplyError, Programmed, Standing};
+use super::ruleset::render;
+use super::testing::{Driven, elsewhere, guarded, port, sample, service, sticky, table, uplinks};
 use namespace::{Namespace, initial_user_namespace, privileged};
-use portreeve_table::{ForwardingTable, Protocol};
+use portreeve_table::{Applied, ForwardingTable, Goal, Integrity, Protocol};
 use std::io::Write;
 use std::process::{Command, Stdio};
-
-fn rendered(table: &ForwardingTable) -> Ruleset {
-    render(table, &uplinks(&["eth0"]))
-}
 
 /// What nft(8) sees, its sets and chains sorted: their order is that of creation.
 fn listed() -> Vec<String> {
@@ -33,10 +28,10 @@ fn load(text: &str) {
     assert!(nft.wait().unwrap().success(), "nft refuses the text:\n{text}");
 }
 
-/// What nft(8) sees of a ruleset that was put in force at once.
-fn fresh(ruleset: Ruleset) -> Vec<String> {
+/// What nft(8) sees of a table that was put in force at once.
+fn fresh(table: ForwardingTable) -> Vec<String> {
     Namespace::new().run(move || {
-        Programmed::open().unwrap().apply(ruleset).unwrap();
+        Driven::on("eth0").apply(&table).unwrap();
         listed()
     })
 }
@@ -44,14 +39,13 @@ fn fresh(ruleset: Ruleset) -> Vec<String> {
 #[test]
 fn our_messages_and_our_text_are_the_same_to_nft() {
     privileged("our_messages_and_our_text_are_the_same_to_nft", || {
-        let ruleset = rendered(&sample());
-        let text = ruleset.to_string();
+        let text = render(Goal { table: &sample(), uplinks: &uplinks(&["eth0"]) }).to_string();
         let from_text = Namespace::new().run(move || {
             load(&text);
             listed()
         });
         assert!(from_text.len() > 40);
-        similar(&fresh(ruleset), &from_text);
+        similar(&fresh(sample()), &from_text);
     });
 }
 
@@ -85,13 +79,13 @@ fn step_by_step_leads_where_a_new_start_leads() {
             sample(),
             ForwardingTable::default(),
         ];
-        let expected: Vec<_> = tables.iter().map(|table| fresh(rendered(table))).collect();
+        let expected: Vec<_> = tables.iter().cloned().map(fresh).collect();
         Namespace::new().run(move || {
-            let mut programmed = Programmed::open().unwrap();
+            let mut driven = Driven::on("eth0");
             for (table, expected) in tables.iter().zip(&expected) {
-                programmed.apply(rendered(table)).unwrap();
+                driven.apply(table).unwrap();
                 similar(&listed(), expected);
-                assert_eq!(programmed.apply(rendered(table)).unwrap(), Applied::Nothing);
+                assert_eq!(driven.apply(table).unwrap(), Applied::Nothing);
             }
         });
     });
@@ -110,11 +104,11 @@ fn thousands_of_services_are_one_transaction_and_one_more_is_a_small_one() {
                 (name.as_str(), service([port(Protocol::Tcp, &[&address], 80, 0, &pods)]))
             }))
         };
-        let (before, after) = (rendered(&many(count - 1)), rendered(&many(count)));
+        let (before, after) = (many(count - 1), many(count));
         Namespace::new().run(move || {
-            let mut programmed = Programmed::open().unwrap();
-            assert_eq!(programmed.apply(before).unwrap(), Applied::Replaced);
-            assert_eq!(programmed.apply(after).unwrap(), Applied::Changed(3));
+            let mut driven = Driven::on("eth0");
+            assert_eq!(driven.apply(&before).unwrap(), Applied::Replaced);
+            assert_eq!(driven.apply(&after).unwrap(), Applied::Changed(3));
         });
     });
 }
@@ -123,22 +117,22 @@ fn thousands_of_services_are_one_transaction_and_one_more_is_a_small_one() {
 fn what_others_do_to_our_table_is_noticed_and_mended() {
     privileged("what_others_do_to_our_table_is_noticed_and_mended", || {
         Namespace::new().run(|| {
-            let mut programmed = Programmed::open().unwrap();
-            assert_eq!(programmed.standing().unwrap(), Standing::Unknown);
-            programmed.apply(rendered(&sample())).unwrap();
+            let mut driven = Driven::on("eth0");
+            assert_eq!(driven.integrity(), Integrity::Unknown);
+            driven.apply(&sample()).unwrap();
             let before = listed();
-            assert_eq!(programmed.standing().unwrap(), Standing::Untouched);
+            assert_eq!(driven.integrity(), Integrity::Intact);
             load("table inet theirs { }");
-            assert_eq!(programmed.standing().unwrap(), Standing::Present);
-            assert_eq!(programmed.standing().unwrap(), Standing::Untouched);
+            assert_eq!(driven.integrity(), Integrity::Intact);
+            assert_eq!(driven.integrity(), Integrity::Intact);
             load("flush ruleset");
-            assert_eq!(programmed.standing().unwrap(), Standing::Lost);
-            assert_eq!(programmed.apply(rendered(&sample())).unwrap(), Applied::Replaced);
+            assert_eq!(driven.integrity(), Integrity::Lost);
+            assert_eq!(driven.apply(&sample()).unwrap(), Applied::Replaced);
             similar(&listed(), &before);
             load("delete table inet portreeve; table inet portreeve { }");
-            assert_eq!(programmed.standing().unwrap(), Standing::Lost);
-            programmed.remove().unwrap();
-            programmed.remove().unwrap();
+            assert_eq!(driven.integrity(), Integrity::Lost);
+            driven.remove();
+            driven.remove();
             assert_eq!(listed(), [""]);
         });
     });
@@ -149,15 +143,14 @@ fn a_refused_step_is_named_and_leaves_the_old_ruleset_in_force() {
     privileged("a_refused_step_is_named_and_leaves_the_old_ruleset_in_force", || {
         Namespace::new().run(|| {
             let web = |pod| table([("web", service([port(Protocol::Tcp, &["192.0.2.10"], 80, 0, &[pod])]))]);
-            let mut programmed = Programmed::open().unwrap();
-            programmed.apply(rendered(&web("10.244.0.2:80"))).unwrap();
+            let mut driven = Driven::on("eth0");
+            driven.apply(&web("10.244.0.2:80")).unwrap();
             load("delete element inet portreeve slot4-0 { 192.0.2.10 . tcp . 80 }");
             let before = listed();
-            let error = programmed.apply(rendered(&web("10.244.0.3:80"))).unwrap_err();
-            assert!(matches!(error, ApplyError::Refused { .. }), "{error:?}");
+            let error = driven.apply(&web("10.244.0.3:80")).unwrap_err();
             assert!(error.to_string().contains("remove 1 elements from slot4-0: No such file"), "{error}");
             similar(&listed(), &before);
-            assert_eq!(programmed.apply(rendered(&web("10.244.0.3:80"))).unwrap(), Applied::Replaced);
+            assert_eq!(driven.apply(&web("10.244.0.3:80")).unwrap(), Applied::Replaced);
         });
     });
 }

@@ -1,9 +1,10 @@
 //! Our table in the kernel.
 
 use super::encode::encode;
-use super::ruleset::{Command, Ruleset, TABLE, changes, replace};
+use super::ruleset::{Command, Ruleset, TABLE, render, replace};
 use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
+use portreeve_table::{Applied, Engine, EngineError, Goal, Integrity, Op};
 use std::io;
 
 /// Why a ruleset is not known to be in force.
@@ -23,30 +24,6 @@ pub enum ApplyError {
     /// The kernel refused the steps as a whole.
     #[error("the kernel refuses the transaction: {0}")]
     Transaction(#[source] io::Error),
-}
-
-/// What an [apply](Programmed::apply) did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// Nothing: the ruleset was in force.
-    Nothing,
-    /// Changed our table, in so many steps.
-    Changed(usize),
-    /// Made our table anew, since it was not known what it held.
-    Replaced,
-}
-
-/// What has become of our table since it was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It was never written, or the last attempt failed.
-    Unknown,
-    /// Nobody has changed any rule of this network namespace.
-    Untouched,
-    /// Somebody has changed something; our table is still the one we made, with as many sets and chains.
-    Present,
-    /// Our table is gone, or is not the one we made.
-    Lost,
 }
 
 /// Our table in a network namespace, and what is known of it.
@@ -81,23 +58,24 @@ impl Programmed {
         Ok(Self { kernel: Connection::open()?, in_force: None })
     }
 
-    /// Puts `ruleset` in force, in one transaction.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked or refuses. What it refuses leaves the old ruleset in force. The next attempt
-    /// replaces the whole table.
-    pub fn apply(&mut self, ruleset: Ruleset) -> Result<Applied, ApplyError> {
-        let (commands, applied) = match self.in_force.take() {
-            Some(before) => {
-                let commands = changes(&before.ruleset, &ruleset);
+    /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
+    fn program(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, ApplyError> {
+        // Until the kernel has said that it did, nothing is known of what is in force.
+        let (ruleset, commands, applied) = match self.in_force.take() {
+            Some(InForce { mut ruleset, generation, table }) => {
+                let commands = ruleset.follow(goal, steps);
                 if commands.is_empty() {
-                    self.in_force = Some(before);
+                    self.in_force = Some(InForce { ruleset, generation, table });
                     return Ok(Applied::Nothing);
                 }
                 let steps = commands.len();
-                (commands, Applied::Changed(steps))
+                (ruleset, commands, Applied::Changed(steps))
             }
-            None => (replace(&ruleset), Applied::Replaced),
+            None => {
+                let ruleset = render(goal);
+                let commands = replace(&ruleset);
+                (ruleset, commands, Applied::Replaced)
+            }
         };
         commit(&self.kernel, &commands)?;
         let table = identity(&self.kernel)?.ok_or(NetlinkError::Silent)?;
@@ -105,33 +83,35 @@ impl Programmed {
         Ok(applied)
     }
 
-    /// Removes our table. Connections go on where they went as long as somebody else's rules need connection tracking, as
-    /// kube-proxy's do.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked or refuses.
-    pub fn remove(&mut self) -> Result<(), ApplyError> {
-        self.in_force = None;
-        commit(&self.kernel, &[Command::RemoveTable])
-    }
-
-    /// Looks whether somebody else has changed our table: at the generation of all rules first, which every change of
-    /// anybody moves, and only then at the table. Rules or elements that were taken out of it one by one are not noticed.
-    ///
-    /// # Errors
-    /// When the kernel cannot be asked.
-    pub fn standing(&mut self) -> Result<Standing, NetlinkError> {
-        let Some(in_force) = &mut self.in_force else { return Ok(Standing::Unknown) };
+    /// Looks at the generation of all rules first, which every change of anybody moves, and only then at the table. Rules
+    /// or elements that were taken out of it one by one are not seen here: [`Watch`](super::Watch) tells of them.
+    fn look(&mut self) -> Result<Integrity, NetlinkError> {
+        let Some(in_force) = &mut self.in_force else { return Ok(Integrity::Unknown) };
         let generation = generation(&self.kernel)?;
         if generation == in_force.generation {
-            return Ok(Standing::Untouched);
+            return Ok(Integrity::Intact);
         }
         if identity(&self.kernel)? == Some(in_force.table) {
             in_force.generation = generation;
-            return Ok(Standing::Present);
+            return Ok(Integrity::Intact);
         }
         self.in_force = None;
-        Ok(Standing::Lost)
+        Ok(Integrity::Lost)
+    }
+}
+
+impl Engine for Programmed {
+    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
+        Ok(self.program(goal, steps)?)
+    }
+
+    fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        Ok(self.look()?)
+    }
+
+    fn remove(&mut self) -> Result<(), EngineError> {
+        self.in_force = None;
+        Ok(commit(&self.kernel, &[Command::RemoveTable])?)
     }
 }
 

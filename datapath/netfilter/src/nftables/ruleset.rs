@@ -20,15 +20,15 @@ mod names;
 mod service;
 mod text;
 
-pub use changes::{Command, changes, replace};
+pub use changes::{Command, replace};
 pub(crate) use model::REMEMBERED;
-pub use model::{Chain, ChainKind, Datum, Field, Interface, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
+pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
 pub(crate) use names::TABLE;
 
 use ipnet::IpNet;
 use names::{PREROUTING, Place, UPLINKS};
-use portreeve_table::{Family, ForwardingTable, ServiceEntry, ServiceKey};
-use std::collections::{BTreeMap, BTreeSet};
+use portreeve_table::{Family, ForwardingTable, Goal, ServiceEntry, ServiceKey};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(crate) const BEFORE_DSTNAT: i32 = -105;
 pub struct Ruleset {
     frame: Part,
     services: BTreeMap<ServiceKey, Arc<ServiceEntry>>,
+    /// Numbers of targets among which the shared chains choose, each with the number of ports that need it.
+    widths: BTreeMap<usize, usize>,
 }
 
 impl Ruleset {
@@ -69,20 +71,30 @@ impl Ruleset {
     }
 }
 
-/// The ruleset that does what `table` says with packets that arrive on `uplinks`.
+/// The ruleset that does what `goal` says.
 #[must_use]
-pub fn render(table: &ForwardingTable, uplinks: &BTreeSet<Interface>) -> Ruleset {
-    let ForwardingTable { node_addresses, pod_ranges, services } = table;
+pub fn render(goal: Goal<'_>) -> Ruleset {
+    let services = goal.table.services.clone();
+    let mut widths = BTreeMap::new();
+    for width in services.values().flat_map(service::widths) {
+        *widths.entry(width).or_default() += 1;
+    }
+    Ruleset { frame: frame(goal, &widths), services, widths }
+}
+
+/// What all Services share.
+fn frame(goal: Goal<'_>, widths: &BTreeMap<usize, usize>) -> Part {
     let mut frame = Part::default();
     let entrance = names::shared(UPLINKS);
     frame.set(entrance.clone(), vec![Field::Interface], SetKind::Keys);
-    for uplink in uplinks {
+    for uplink in goal.uplinks {
         frame.element(entrance.clone(), Key::Exact(vec![Value::Interface(uplink.clone())]), Datum::Nothing);
     }
     let mut rules = vec![
         Rule(vec![Statement::NotIn(vec![Field::Interface], entrance), Statement::Return]),
         Rule(vec![Statement::NotOpening, Statement::Return]),
     ];
+    let ForwardingTable { node_addresses, pod_ranges, services: _ } = goal.table;
     for family in Family::BOTH {
         rules.extend(entrance_of_family(&mut frame, family, node_addresses, pod_ranges));
     }
@@ -94,10 +106,8 @@ pub fn render(table: &ForwardingTable, uplinks: &BTreeSet<Interface>) -> Ruleset
     for refusal in Refusal::ALL {
         frame.chain(refusal.chain(), vec![refusal.rule()]);
     }
-    let widths: BTreeSet<usize> =
-        services.values().flat_map(|entry| entry.ports.iter().filter_map(|port| service::width(entry, port))).collect();
-    shared_delivery(&mut frame, &widths);
-    Ruleset { frame, services: services.clone() }
+    shared_delivery(&mut frame, widths);
+    frame
 }
 
 /// Sets of one family, and the rules that ask them.
@@ -126,14 +136,14 @@ fn entrance_of_family(frame: &mut Part, family: Family, node: &[IpAddr], pod_ran
 }
 
 /// Chains that choose among so many targets, and those that deliver to the first, second and so on.
-fn shared_delivery(frame: &mut Part, widths: &BTreeSet<usize>) {
-    for width in widths {
+fn shared_delivery(frame: &mut Part, widths: &BTreeMap<usize, usize>) {
+    for width in widths.keys() {
         let slots = (0..*width).map(names::slot).collect();
         frame.chain(names::choose(*width), vec![Rule(vec![Statement::Choose(slots)])]);
     }
     // The first slot is there even if nobody delivers: the kernel tracks connections only as long as a rule needs it, and
     // without that no packet comes to a nat chain and the translation of established connections ends.
-    for number in 0..widths.last().copied().unwrap_or(0).max(1) {
+    for number in 0..widths.keys().next_back().copied().unwrap_or(0).max(1) {
         // A frontend with an address is in the first map, so that a node port cannot take its packets here either.
         let rules = Place::ALL.map(|place| {
             let family = place.family();

@@ -1,9 +1,10 @@
 //! Builders for tests: Services as the compiler leaves them.
 
-use super::ruleset::Interface;
+use super::Programmed;
 use portreeve_table::{
-    ClaimedMode, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost, FrontendKind, Hop, OnNoLocal,
-    PerFamily, PortEntry, Protocol, ServiceEntry, ServiceKey, SourceFilter, Standing, Target,
+    Applied, ClaimedMode, Engine as _, EngineError, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost,
+    FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PortEntry, Protocol, ServiceEntry, ServiceKey,
+    SourceFilter, Standing, Target, diff,
 };
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -110,4 +111,32 @@ pub(crate) fn sample() -> ForwardingTable {
         ("empty", service([port(Tcp, &["192.0.2.43"], 80, 0, &[])])),
         ("observed", guarded(observed(service([port(Tcp, &["192.0.2.50"], 80, 30050, &two)])), &ranges, false)),
     ])
+}
+
+/// The engine as the agent drives it: with the steps from the table before.
+pub(crate) struct Driven {
+    programmed: Programmed,
+    uplinks: BTreeSet<Interface>,
+    table: ForwardingTable,
+}
+
+impl Driven {
+    pub(crate) fn on(interface: &str) -> Self {
+        let table = ForwardingTable::default();
+        Self { programmed: Programmed::open().unwrap(), uplinks: uplinks(&[interface]), table }
+    }
+
+    pub(crate) fn apply(&mut self, table: &ForwardingTable) -> Result<Applied, EngineError> {
+        let steps = diff(&self.table, table);
+        self.table = table.clone();
+        self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)
+    }
+
+    pub(crate) fn integrity(&mut self) -> Integrity {
+        self.programmed.integrity().unwrap()
+    }
+
+    pub(crate) fn remove(&mut self) {
+        self.programmed.remove().unwrap();
+    }
 }

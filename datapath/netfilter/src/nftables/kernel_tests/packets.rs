@@ -4,8 +4,7 @@
 //! and fd00:244::2 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
 //! on finds a listener, as it would find kube-proxy.
 
-use super::super::testing::{elsewhere, guarded, observed, port, service, sticky, table, uplinks, without_local};
-use super::super::{Programmed, ruleset::render};
+use super::super::testing::{Driven, elsewhere, guarded, observed, port, service, sticky, table, without_local};
 use super::namespace::{Namespace, privileged};
 use portreeve_table::Protocol::{Tcp, Udp};
 use portreeve_table::{ForwardingTable, OnNoLocal};
@@ -83,8 +82,8 @@ impl World {
     }
 
     fn apply(&self, table: &ForwardingTable) {
-        let ruleset = render(table, &uplinks(&["eth0"]));
-        self.node.run(move || Programmed::open().unwrap().apply(ruleset).unwrap());
+        let table = table.clone();
+        self.node.run(move || Driven::on("eth0").apply(&table).unwrap());
     }
 
     /// What answers a TCP connection: its own address and the client's, as it sees them.
@@ -214,8 +213,7 @@ fn what_is_not_ours_is_passed_on() {
         let counted = world.node.run(super::listed);
         let counted = counted.iter().find(|block| block.starts_with("chain would-deliver")).unwrap();
         assert!(counted.contains("counter packets 1 bytes 60"), "{counted}");
-        let elsewhere = render(&claimed, &uplinks(&["eth1"]));
-        world.node.run(move || Programmed::open().unwrap().apply(elsewhere).unwrap());
+        world.node.run(move || Driven::on("eth1").apply(&claimed).unwrap());
         assert_eq!(answers(world.tcp("192.0.2.99:80")).0, "192.0.2.99:80", "what comes on no uplink");
     });
 }
@@ -244,10 +242,9 @@ fn all_pods_are_chosen_and_a_bound_client_stays_with_one() {
         let ask = |times| -> BTreeSet<String> { (0..times).map(|_| answers(world.tcp("192.0.2.10:80")).0).collect() };
         world.apply(&table([("web", web(&POD))]));
         assert_eq!(ask(40).len(), 2, "40 connections miss one of two Pods once in 5 * 10^11 runs");
-        let mut programmed = world.node.run(|| Programmed::open().unwrap());
+        let mut driven = world.node.run(|| Driven::on("eth0"));
         let mut in_force = |pods: &[&str]| {
-            let ruleset = render(&table([("web", sticky(web(pods)))]), &uplinks(&["eth0"]));
-            programmed.apply(ruleset).unwrap();
+            driven.apply(&table([("web", sticky(web(pods)))])).unwrap();
         };
         in_force(&POD);
         let bound = ask(20);

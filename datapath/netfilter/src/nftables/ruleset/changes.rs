@@ -1,8 +1,10 @@
 //! From one ruleset to the next, in steps that the kernel can take in one transaction.
 
 use super::model::{Chain, ChainKind, Datum, Key, Name, Part, Rule, Set};
-use super::{Ruleset, service};
+use super::{Ruleset, frame, service};
+use portreeve_table::{Goal, Op, ServiceEntry};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,33 +50,60 @@ impl fmt::Display for Command {
     }
 }
 
-/// The steps that make `ruleset` from nothing, in the place of whatever table of our name there is.
+/// The commands that make `ruleset` from nothing, in the place of whatever table of our name there is.
 #[must_use]
 pub fn replace(ruleset: &Ruleset) -> Vec<Command> {
+    let (mut steps, nothing) = (Steps::default(), Part::default());
+    steps.between(&nothing, &ruleset.frame);
+    for (key, entry) in &ruleset.services {
+        steps.between(&nothing, &service::part(key, entry));
+    }
     let mut commands = vec![Command::ResetTable];
-    commands.extend(changes(&Ruleset::default(), ruleset));
+    commands.extend(steps.commands());
     commands
 }
 
-/// The steps from `old` to `new`; none if they are equal. A Service that is in both and equal costs one comparison.
-#[must_use]
-pub fn changes(old: &Ruleset, new: &Ruleset) -> Vec<Command> {
-    let mut steps = Steps::default();
-    steps.between(&old.frame, &new.frame);
-    let nothing = Part::default();
-    for (key, entry) in &old.services {
-        if !new.services.contains_key(key) {
-            steps.between(&service::part(key, entry), &nothing);
+impl Ruleset {
+    /// Becomes the ruleset of `goal`, and gives the commands that do the same to the kernel's; none if it is the same.
+    /// `steps` lead from the table of this ruleset to the goal's, and the cost is theirs, whatever the number of Services.
+    pub fn follow(&mut self, goal: Goal<'_>, steps: &[Op]) -> Vec<Command> {
+        let (mut between, nothing) = (Steps::default(), Part::default());
+        for step in steps {
+            let (key, new) = match step {
+                Op::Remove(key) => (key, None),
+                Op::Replace(key, entry) | Op::Add(key, entry) => (key, Some(entry)),
+                // Part of the frame; and what becomes of flows under way is not the ruleset's to say.
+                Op::NodeAddresses(_) | Op::PodRanges(_) | Op::Gone { .. } => continue,
+            };
+            let part = |entry: Option<&Arc<ServiceEntry>>| {
+                entry.map_or_else(|| nothing.clone(), |entry| service::part(key, entry))
+            };
+            let old = match new {
+                Some(entry) => self.services.insert(key.clone(), Arc::clone(entry)),
+                None => self.services.remove(key),
+            };
+            between.between(&part(old.as_ref()), &part(new));
+            self.count_widths(old.as_ref(), new);
+        }
+        let frame = frame(goal, &self.widths);
+        between.between(&self.frame, &frame);
+        self.frame = frame;
+        between.commands()
+    }
+
+    fn count_widths(&mut self, old: Option<&Arc<ServiceEntry>>, new: Option<&Arc<ServiceEntry>>) {
+        for width in new.into_iter().flat_map(service::widths) {
+            *self.widths.entry(width).or_default() += 1;
+        }
+        for width in old.into_iter().flat_map(service::widths) {
+            if let Entry::Occupied(mut count) = self.widths.entry(width) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
         }
     }
-    for (key, entry) in &new.services {
-        match old.services.get(key) {
-            None => steps.between(&nothing, &service::part(key, entry)),
-            Some(before) if Arc::ptr_eq(before, entry) || before == entry => {}
-            Some(before) => steps.between(&service::part(key, before), &service::part(key, entry)),
-        }
-    }
-    steps.commands()
 }
 
 type Elements = BTreeMap<Name, Vec<(Key, Datum)>>;

@@ -1,7 +1,7 @@
 //! The nouns of a ruleset: sets, chains and rules as this engine uses them, no more of nftables than that.
 
 use ipnet::IpNet;
-use portreeve_table::{Family, Protocol};
+use portreeve_table::{Family, Interface, Protocol};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,30 +27,6 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
-    }
-}
-
-/// Name of a network interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Interface(Arc<str>);
-
-impl Interface {
-    /// Longest name: `IFNAMSIZ` without the terminating zero (`linux/if.h`).
-    pub const LONGEST: usize = 15;
-
-    /// The interface of this name; `None` if no interface can have it (`dev_valid_name` of the kernel) or if nft(8) could
-    /// not show it: its strings know no escapes, and a trailing `*` means something else there.
-    #[must_use]
-    pub fn new(name: &str) -> Option<Self> {
-        let fits = (1..=Self::LONGEST).contains(&name.len()) && !matches!(name, "." | "..");
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"/:\"\\*".contains(&byte);
-        (fits && name.bytes().all(plain)).then(|| Self(name.into()))
-    }
-
-    /// The name as the kernel has it.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 

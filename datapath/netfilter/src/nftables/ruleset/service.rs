@@ -9,6 +9,7 @@ use portreeve_table::{
     ServiceKey, SourceFilter, Standing,
 };
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The part of the ruleset that `entry` stands for.
 pub(crate) fn part(key: &ServiceKey, entry: &ServiceEntry) -> Part {
@@ -38,9 +39,14 @@ pub(super) fn outcome(entry: &ServiceEntry, port: &PortEntry) -> Outcome {
 }
 
 /// Number of targets among which the shared chains choose for `port`; `None` if they do not deliver for it.
-pub(super) fn width(entry: &ServiceEntry, port: &PortEntry) -> Option<usize> {
+fn width(entry: &ServiceEntry, port: &PortEntry) -> Option<usize> {
     let shared = entry.mode != ClaimedMode::Observe && entry.affinity_seconds.is_none();
     (shared && outcome(entry, port) == Outcome::Deliver).then_some(port.targets.len())
+}
+
+/// The [width] of each port for which the shared chains deliver.
+pub(super) fn widths(entry: &Arc<ServiceEntry>) -> impl Iterator<Item = usize> {
+    entry.ports.iter().filter_map(|port| width(entry, port))
 }
 
 /// Whether a frontend of this family asks the source filter.

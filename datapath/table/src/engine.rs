@@ -1,0 +1,65 @@
+//! What the agent asks of an engine that programs packets.
+
+use crate::diff::Op;
+use crate::key::Interface;
+use crate::table::ForwardingTable;
+use std::collections::BTreeSet;
+use std::error::Error;
+
+/// Why an engine did not do what it was asked, in the words of the engine.
+pub type EngineError = Box<dyn Error + Send + Sync>;
+
+/// What is to be in force on this node.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// What becomes of packets.
+    pub table: &'a ForwardingTable,
+    /// Interfaces by which packets from outside arrive; those of others are never touched.
+    pub uplinks: &'a BTreeSet<Interface>,
+}
+
+/// An engine at work. It remembers what it has put in force, and whether it may still trust that memory.
+pub trait Engine: Send {
+    /// Puts `goal` in force, all of it or nothing: no packet ever meets half of a change. `steps` lead to the goal's table
+    /// from the one before ([`diff`](crate::diff())), so that an engine that knows what is in force does no more than they
+    /// say; one that does not know makes everything anew, without a moment between the two.
+    ///
+    /// # Errors
+    /// When the goal is not known to be in force. The next call makes everything anew.
+    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError>;
+
+    /// Looks whether somebody else has changed what this engine programmed. Cheap when nobody has.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    fn integrity(&mut self) -> Result<Integrity, EngineError>;
+
+    /// Takes everything of ours away. Established flows go on where they went, as long as something else on the node still
+    /// asks for connection tracking, as kube-proxy does.
+    ///
+    /// # Errors
+    /// When something of ours is not known to be gone.
+    fn remove(&mut self) -> Result<(), EngineError>;
+}
+
+/// What an [apply](Engine::apply) did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: the goal was in force.
+    Nothing,
+    /// Changed what was there, in so many steps of its own kind.
+    Changed(usize),
+    /// Made everything anew, since it was not known what was there.
+    Replaced,
+}
+
+/// What has become of what an engine programmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// Nothing was programmed yet, or the last attempt failed.
+    Unknown,
+    /// It is as the engine left it.
+    Intact,
+    /// It is gone, or somebody else has changed it.
+    Lost,
+}
