@@ -59,22 +59,34 @@ fn list<T: fmt::Display>(items: &[T]) -> String {
 /// that no flow comes back to them, the Pods that are gone.
 #[must_use]
 pub fn diff(old: &ForwardingTable, new: &ForwardingTable) -> Vec<Op> {
-    let ForwardingTable { node_addresses, pod_ranges, services } = new;
-    let mut ops = Vec::new();
-    if old.node_addresses != *node_addresses {
-        ops.push(Op::NodeAddresses(node_addresses.clone()));
+    let both: BTreeSet<&ServiceKey> = old.services.keys().chain(new.services.keys()).collect();
+    diff_of(old, new, both)
+}
+
+/// The steps from `old` to `new`, when no Services but `touched` can differ: their number is the cost, and not that of all
+/// Services.
+#[must_use]
+pub fn diff_of<'a>(
+    old: &ForwardingTable,
+    new: &ForwardingTable,
+    touched: impl IntoIterator<Item = &'a ServiceKey>,
+) -> Vec<Op> {
+    let mut steps = Vec::new();
+    if old.node_addresses != new.node_addresses {
+        steps.push(Op::NodeAddresses(new.node_addresses.clone()));
     }
-    if old.pod_ranges != *pod_ranges {
-        ops.push(Op::PodRanges(pod_ranges.clone()));
+    if old.pod_ranges != new.pod_ranges {
+        steps.push(Op::PodRanges(new.pod_ranges.clone()));
     }
-    ops.extend(old.services.keys().filter(|key| !services.contains_key(*key)).cloned().map(Op::Remove));
-    let (mut added, mut gone) = (Vec::new(), Vec::new());
-    for (key, entry) in services {
-        match old.services.get(key) {
-            None => added.push(Op::Add(key.clone(), Arc::clone(entry))),
-            Some(before) if Arc::ptr_eq(before, entry) || before == entry => {}
-            Some(before) => {
-                ops.push(Op::Replace(key.clone(), Arc::clone(entry)));
+    let (mut replaced, mut added, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+    for key in touched {
+        match (old.services.get(key), new.services.get(key)) {
+            (None, None) => {}
+            (Some(_), None) => steps.push(Op::Remove(key.clone())),
+            (None, Some(entry)) => added.push(Op::Add(key.clone(), Arc::clone(entry))),
+            (Some(before), Some(entry)) if Arc::ptr_eq(before, entry) || before == entry => {}
+            (Some(before), Some(entry)) => {
+                replaced.push(Op::Replace(key.clone(), Arc::clone(entry)));
                 gone.extend(gone_between(before, entry).into_iter().map(|(protocol, pod)| Op::Gone {
                     service: key.clone(),
                     protocol,
@@ -83,9 +95,10 @@ pub fn diff(old: &ForwardingTable, new: &ForwardingTable) -> Vec<Op> {
             }
         }
     }
-    ops.append(&mut added);
-    ops.append(&mut gone);
-    ops
+    steps.append(&mut replaced);
+    steps.append(&mut added);
+    steps.append(&mut gone);
+    steps
 }
 
 /// Pods whose flows went on with `before` and do not with `after`.
@@ -93,12 +106,10 @@ fn gone_between(before: &ServiceEntry, after: &ServiceEntry) -> BTreeSet<(Protoc
     before.keeping().filter(|(protocol, pod)| !after.keeps(*protocol, *pod)).collect()
 }
 
-/// The table after `ops`. Reading a table back from an engine must give the same.
-#[must_use]
-pub fn apply(old: &ForwardingTable, ops: &[Op]) -> ForwardingTable {
-    let mut table = old.clone();
-    for op in ops {
-        match op {
+/// Takes `steps` to a table. Reading a table back from an engine must give the same.
+pub fn apply(table: &mut ForwardingTable, steps: &[Op]) {
+    for step in steps {
+        match step {
             Op::NodeAddresses(addresses) => table.node_addresses.clone_from(addresses),
             Op::PodRanges(ranges) => table.pod_ranges.clone_from(ranges),
             Op::Remove(key) => {
@@ -110,7 +121,6 @@ pub fn apply(old: &ForwardingTable, ops: &[Op]) -> ForwardingTable {
             Op::Gone { .. } => {}
         }
     }
-    table
 }
 
 #[cfg(test)]

@@ -67,6 +67,21 @@ impl Changes {
     pub fn is_empty(&self) -> bool {
         self == &Self::default()
     }
+
+    /// Both, one after the other. A Service that came and went again is in both lists.
+    pub fn merge(&mut self, then: Self) {
+        let Self { added, updated, removed, refused, addresses } = then;
+        self.added.extend(added);
+        self.updated.extend(updated);
+        self.removed.extend(removed);
+        self.refused.extend(refused);
+        self.addresses |= addresses;
+    }
+
+    /// Services whose entry may differ from the one before.
+    pub fn touched(self) -> impl Iterator<Item = ServiceKey> {
+        self.added.into_iter().chain(self.updated).chain(self.removed)
+    }
 }
 
 /// Inputs and the table that follows from them.

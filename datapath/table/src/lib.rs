@@ -30,7 +30,7 @@ pub use admission::Refusal;
 pub use backend::{Backend, BackendKind, Capabilities, Feature, Probe};
 pub use claim::{Claim, ClaimReason};
 pub use compile::{Compiled, Counts, compile};
-pub use diff::{Op, apply, diff};
+pub use diff::{Op, apply, diff, diff_of};
 pub use engine::{Applied, Engine, EngineError, Goal, Integrity};
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
