@@ -185,6 +185,27 @@ pub(crate) fn answers(mut bytes: &[u8]) -> Option<Vec<Answer>> {
     Some(found)
 }
 
+/// Who did each of the changes that one datagram tells of and that are changes of an `inet` table of this name, or of
+/// something in it: the ports of their sockets. `None` if a length lies.
+pub(crate) fn authors(mut bytes: &[u8], table: &str) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    while !bytes.is_empty() {
+        let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
+        if length < HEADER + FAMILY_HEADER || length > bytes.len() {
+            return None;
+        }
+        let (kind, message) = (u32_at(bytes, 4)?.to_ne_bytes(), &bytes[HEADER..length]);
+        let about_rules = u16::from(kind[1]) == SUBSYSTEM_NFTABLES && message[0] == FAMILY_INET;
+        // In every message of an object that is in a table, the first attribute is the table's name.
+        let name = find(&message[FAMILY_HEADER..], 1).and_then(|name| name.strip_suffix(&[0]));
+        if about_rules && name == Some(table.as_bytes()) {
+            found.push(u32_at(bytes, 12)?);
+        }
+        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+    }
+    Some(found)
+}
+
 /// The payload of the first attribute of this kind.
 pub(crate) fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
     loop {
@@ -246,6 +267,19 @@ mod tests {
         let mut lying = attributes;
         lying[0] = 2;
         assert_eq!(find(&lying, 4), None);
+    }
+
+    #[test]
+    fn the_author_of_a_change_of_our_table_is_told_and_of_no_other() {
+        let told = |table: &str, port: u32| {
+            let mut messages = Messages::new();
+            messages.inet(NEW_RULE, 0, 1, &Attributes::new().text(1, table));
+            messages.0[12..16].copy_from_slice(&port.to_ne_bytes());
+            messages.0
+        };
+        let datagram = [told("ours", 7), told("theirs", 8), told("ours", 9), get_generation()].concat();
+        assert_eq!(authors(&datagram, "ours"), Some(vec![7, 9]));
+        assert_eq!(authors(&datagram[..30], "ours"), None);
     }
 
     #[test]

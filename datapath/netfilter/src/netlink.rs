@@ -50,11 +50,19 @@ pub(crate) struct Connection(Socket);
 
 impl Connection {
     pub(crate) fn open() -> Result<Self, NetlinkError> {
-        let socket = Socket::new(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(NetlinkError::Socket)?;
+        socket.bind_auto().map_err(NetlinkError::Socket)?;
         socket.set_non_blocking(true).map_err(NetlinkError::Socket)?;
         // Errors come without a copy of the message that they are about.
         socket.set_cap_ack(true).map_err(NetlinkError::Socket)?;
         Ok(Self(socket))
+    }
+
+    /// The number by which the kernel names this socket as the author of a change.
+    pub(crate) fn port(&self) -> Result<u32, NetlinkError> {
+        let mut address = SocketAddr::new(0, 0);
+        self.0.get_address(&mut address).map_err(NetlinkError::Socket)?;
+        Ok(address.port_number())
     }
 
     /// Sends `request` and reads everything that the kernel answers.

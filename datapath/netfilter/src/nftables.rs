@@ -3,6 +3,7 @@
 mod encode;
 mod programmed;
 pub mod ruleset;
+mod watch;
 
 pub use programmed::{ApplyError, Programmed};
 

@@ -5,6 +5,7 @@ use crate::key::Interface;
 use crate::table::ForwardingTable;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::os::fd::OwnedFd;
 
 /// Why an engine did not do what it was asked, in the words of the engine.
 pub type EngineError = Box<dyn Error + Send + Sync>;
@@ -27,6 +28,15 @@ pub trait Engine: Send {
     /// # Errors
     /// When the goal is not known to be in force. The next call makes everything anew.
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError>;
+
+    /// Readable whenever something has happened that [`integrity`](Self::integrity) should look into; `None` if nothing
+    /// tells and looking from time to time is all that can be done.
+    ///
+    /// # Errors
+    /// When it should tell and cannot.
+    fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(None)
+    }
 
     /// Looks whether somebody else has changed what this engine programmed. Cheap when nobody has.
     ///

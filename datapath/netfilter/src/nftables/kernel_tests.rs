@@ -125,10 +125,20 @@ fn what_others_do_to_our_table_is_noticed_and_mended() {
             load("table inet theirs { }");
             assert_eq!(driven.integrity(), Integrity::Intact);
             assert_eq!(driven.integrity(), Integrity::Intact);
-            load("flush ruleset");
-            assert_eq!(driven.integrity(), Integrity::Lost);
-            assert_eq!(driven.apply(&sample()).unwrap(), Applied::Replaced);
-            similar(&listed(), &before);
+            let ways = [
+                "flush ruleset",
+                "flush chain inet portreeve prerouting",
+                "delete element inet portreeve frontends4 { 192.0.2.10 . tcp . 80 }",
+                "add rule inet portreeve prerouting accept",
+                "insert rule inet portreeve choose-2 drop",
+            ];
+            for way in ways {
+                load(way);
+                assert_eq!(driven.integrity(), Integrity::Lost, "{way}");
+                assert_eq!(driven.apply(&sample()).unwrap(), Applied::Replaced);
+                assert_eq!(driven.integrity(), Integrity::Intact, "what we do ourselves is no disturbance");
+                similar(&listed(), &before);
+            }
             load("delete table inet portreeve; table inet portreeve { }");
             assert_eq!(driven.integrity(), Integrity::Lost);
             driven.remove();

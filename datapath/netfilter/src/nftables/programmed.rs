@@ -2,10 +2,12 @@
 
 use super::encode::encode;
 use super::ruleset::{Command, Ruleset, TABLE, render, replace};
+use super::watch::{Heard, Watch};
 use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
 use portreeve_table::{Applied, Engine, EngineError, Goal, Integrity, Op};
 use std::io;
+use std::os::fd::OwnedFd;
 
 /// Why a ruleset is not known to be in force.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,7 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Programmed {
     kernel: Connection,
+    watch: Watch,
     in_force: Option<InForce>,
 }
 
@@ -55,7 +58,9 @@ impl Programmed {
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn open() -> Result<Self, NetlinkError> {
-        Ok(Self { kernel: Connection::open()?, in_force: None })
+        let kernel = Connection::open()?;
+        let watch = Watch::open(kernel.port()?)?;
+        Ok(Self { kernel, watch, in_force: None })
     }
 
     /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
@@ -83,16 +88,23 @@ impl Programmed {
         Ok(applied)
     }
 
-    /// Looks at the generation of all rules first, which every change of anybody moves, and only then at the table. Rules
-    /// or elements that were taken out of it one by one are not seen here: [`Watch`](super::Watch) tells of them.
+    /// What others did to our table is told by the kernel. If it told more than could be heard, it is asked for the
+    /// generation of all rules, which every change of anybody moves, and then for our table: whether it is there, the one
+    /// that we made, with as many sets and chains.
     fn look(&mut self) -> Result<Integrity, NetlinkError> {
+        let heard = self.watch.hear()?;
         let Some(in_force) = &mut self.in_force else { return Ok(Integrity::Unknown) };
-        let generation = generation(&self.kernel)?;
-        if generation == in_force.generation {
-            return Ok(Integrity::Intact);
-        }
-        if identity(&self.kernel)? == Some(in_force.table) {
-            in_force.generation = generation;
+        let intact = match heard {
+            Heard::Nothing => true,
+            Heard::Foreign => false,
+            Heard::TooMuch => {
+                let moved = generation(&self.kernel)?;
+                let same = moved == in_force.generation || identity(&self.kernel)? == Some(in_force.table);
+                in_force.generation = moved;
+                same
+            }
+        };
+        if intact {
             return Ok(Integrity::Intact);
         }
         self.in_force = None;
@@ -103,6 +115,10 @@ impl Programmed {
 impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         Ok(self.program(goal, steps)?)
+    }
+
+    fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
+        Ok(Some(self.watch.alarm()?))
     }
 
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
