@@ -134,10 +134,7 @@ fn affinity(spec: &ServiceSpec) -> Option<u32> {
 }
 
 /// A slice and its Service; nothing for a slice that belongs to none or holds names instead of addresses.
-pub fn slice(
-    slice: &EndpointSlice,
-    names: &mut Names,
-) -> Result<Option<(ServiceKey, SliceInput)>, ConvertError> {
+pub fn slice(slice: &EndpointSlice, names: &mut Names) -> Result<Option<(ServiceKey, SliceInput)>, ConvertError> {
     let Some(service) = slice.labels().get(SERVICE_NAME) else { return Ok(None) };
     if !matches!(slice.address_type.as_str(), "IPv4" | "IPv6") {
         return Ok(None);

@@ -127,7 +127,7 @@ pub(crate) fn compile_service(
 ///
 /// An address that is both a load balancer's and an external IP counts as the load balancer's: kube-proxy's two modes
 /// disagree about its source ranges, and the guarded reading is the safe one.
-fn frontends(
+pub(crate) fn frontends(
     service: &ServiceInput,
     port: &PortInput,
     family: Family,
@@ -160,7 +160,7 @@ fn frontends(
 
 /// kube-proxy's reading of `loadBalancerSourceRanges`: each family on its own (ranges of one leave the other open), and a
 /// zero range opens its family.
-fn source_filter(service: &ServiceInput, family: Family, node: &ThisNode) -> SourceFilter {
+pub(crate) fn source_filter(service: &ServiceInput, family: Family, node: &ThisNode) -> SourceFilter {
     let ranges: BTreeSet<IpNet> =
         service.source_ranges.iter().map(IpNet::trunc).filter(|range| Family::of(range.addr()) == family).collect();
     if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {

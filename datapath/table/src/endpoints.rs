@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 
 /// One endpoint after all slices have been merged.
 #[derive(Clone, Copy)]
-struct Seen {
+pub(crate) struct Seen {
     local: bool,
-    ready: bool,
-    draining: bool,
+    pub(crate) ready: bool,
+    pub(crate) draining: bool,
     keeps: bool,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Selected {
 
 /// Endpoints of `port` in `family`, by address. While a Pod moves between slices it is in both for a moment: the better
 /// condition and the local place win, so that the order of slices cannot matter.
-fn merge<'a>(
+pub(crate) fn merge<'a>(
     slices: impl Iterator<Item = &'a SliceInput>,
     port: &PortInput,
     family: Family,

@@ -1,4 +1,13 @@
-//! Why a Service is claimed or left, in words; what becomes of its new flows, in the [oracle](crate::oracle())'s words.
+//! Why a Service is claimed or left, in words; what becomes of its new flows, in the [oracle](crate::oracle())'s words and,
+//! where a packet is left to kube-proxy, by its rules.
+
+mod answer;
+mod nodes;
+mod proxy;
+
+pub use answer::{Decider, Health, NodeAnswer, Outcome, ProxyVerdict, SeenClient, Step, Way};
+pub use nodes::{Question, explain_node};
+pub use proxy::ProxyReason;
 
 use crate::claim::Claim;
 use crate::compile::Compiled;

@@ -2,7 +2,8 @@
 //!
 //! This room knows Services, endpoints, directives and this node as nouns of its own ([`input`]); it compiles them into a
 //! [`ForwardingTable`] ([`compile()`] from scratch, [`Index`] step by step, both with the same result) and says in words
-//! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]). What an engine must do with one packet is
+//! why a Service is claimed or left to kube-proxy ([`Compiled::explain_claim`]), and what becomes of a client's flows on a
+//! node in either case ([`explain_node()`]). What an engine must do with one packet is
 //! said by [`oracle()`], how it comes from one table to the next by [`diff()`], and which target a flow's hash draws by
 //! [`maglev()`]. It also holds what the engines below share: the traits [`Backend`] and [`Engine`], and their nouns.
 //!
@@ -32,6 +33,9 @@ pub use claim::{Claim, ClaimReason};
 pub use compile::{Compiled, Counts, compile};
 pub use diff::{Op, apply, diff, diff_of};
 pub use engine::{Applied, Engine, EngineError, Goal, Integrity};
+pub use explain::{
+    Decider, Health, NodeAnswer, Outcome, ProxyReason, ProxyVerdict, Question, SeenClient, Step, Way, explain_node,
+};
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};
 pub use key::{Family, Interface, Names, PerFamily, Protocol, ServiceKey};
