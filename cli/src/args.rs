@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use portreeve_crds::Action;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// Makes externalTrafficPolicy safe to use: find what is wrong, why, and mend it.
@@ -37,7 +38,7 @@ pub struct ClusterArgs {
 pub enum Command {
     /// Find what admission would say about manifests or a live cluster
     Lint(LintArgs),
-    /// Tell what a rule finds, why, and how to mend it
+    /// Tell what a rule finds and how to mend it, or why a packet goes where it goes
     Explain(ExplainArgs),
     /// Move Services from legacy OnlyLocal annotations to the field
     Migrate(MigrateArgs),
@@ -122,13 +123,46 @@ pub struct LintArgs {
 
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kubectl portreeve explain ETP016\n  kubectl portreeve explain svc/web -n shop --from \
+                        203.0.113.7\n  kubectl get services,endpointslices,nodes -A -o yaml | kubectl portreeve explain \
+                        svc/web -n shop --from 203.0.113.7 -f -"
+)]
 pub struct ExplainArgs {
-    /// Rule id, e.g. ETP016; without one all rules are listed
-    #[arg(value_name = "RULE")]
-    pub rule: Option<String>,
+    /// Rule id, e.g. ETP016; without one all rules are listed. Or svc/NAME: what each node does with new flows from a client
+    /// to the Service, and why, by the model that the data path is tested against
+    #[arg(value_name = "RULE|svc/NAME")]
+    pub what: Option<String>,
+    /// The client: what becomes of its flows
+    #[arg(long, value_name = "IP[:PORT]", value_parser = client)]
+    pub from: Option<SocketAddr>,
+    /// Namespace of the Service; for files, also that of objects that name none
+    #[arg(short, long, value_name = "NAME", requires = "from")]
+    pub namespace: Option<String>,
+    /// Only this node, with every step
+    #[arg(long, value_name = "NAME", requires = "from")]
+    pub node: Option<String>,
+    /// Only this port of the Service: its name, its number or its node port, and /PROTOCOL where that is not enough; without
+    /// it all are shown
+    #[arg(long, value_name = "PORT", requires = "from")]
+    pub port: Option<String>,
+    /// Only flows to this address: one of the load balancer, an externalIP or one of a node
+    #[arg(long, value_name = "FRONTEND-IP", requires = "from")]
+    pub to: Option<IpAddr>,
+    /// Instead of the live cluster: files, directories (*.yaml, *.yml and *.json in them, at any depth) or `-` for standard
+    /// input, with Services, EndpointSlices and Nodes, and with ServiceTraffics or policies, NodeDatapaths and a
+    /// DatapathConfig where they shall count
+    #[arg(short, long = "file", value_name = "PATH", requires = "from")]
+    pub files: Vec<String>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// A client with port 0 where none is given.
+fn client(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 0));
+    address.or_else(|_| text.parse()).map_err(|_| "neither an IP address nor IP:PORT ([IP]:PORT for IPv6)".to_owned())
 }
 
 /// Arguments of `migrate`.

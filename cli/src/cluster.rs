@@ -33,10 +33,28 @@ pub(crate) async fn list<K>(api: &Api<K>, what: &str) -> Result<Vec<K>, Failure>
 where
     K: Clone + Debug + DeserializeOwned,
 {
+    pages(api).await.map_err(Failure::from_kube(format!("listing {what}")))
+}
+
+/// As [`list`], and nothing where the cluster does not know the kind: Portreeve need not be installed in it.
+pub(crate) async fn list_if_known<K>(api: &Api<K>, what: &str) -> Result<Vec<K>, Failure>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
+    match pages(api).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        other => other.map_err(Failure::from_kube(format!("listing {what}"))),
+    }
+}
+
+async fn pages<K>(api: &Api<K>) -> Result<Vec<K>, kube::Error>
+where
+    K: Clone + Debug + DeserializeOwned,
+{
     let mut all = Vec::new();
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = api.list(&params).await.map_err(Failure::from_kube(format!("listing {what}")))?;
+        let page = api.list(&params).await?;
         all.extend(page.items);
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => params = params.continue_token(&token),

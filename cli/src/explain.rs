@@ -1,56 +1,58 @@
-//! `explain`: a rule's whole story, offline.
+//! `explain`: why a rule finds something, and why a packet goes where it goes.
 
-use crate::args::{ExplainArgs, Output};
+mod flow;
+mod rule;
+mod show;
+mod world;
+
+use crate::args::{ClusterArgs, ExplainArgs, Output};
 use crate::exit::{Exit, Failure};
-use crate::text::{print_table, table};
-use portreeve_crds::RuleId;
-use portreeve_policy::{default_action, rule_docs};
-use serde_json::{Value, json};
+use crate::source::read;
+use world::{Objects, World};
 
-pub(crate) fn run(args: &ExplainArgs) -> Result<Exit, Failure> {
-    let rules = match &args.rule {
-        Some(text) => vec![parse(text)?],
-        None => RuleId::ALL.to_vec(),
-    };
-    match (args.output, args.rule.is_some()) {
-        (Output::Json, _) => println!("{}", json!({"rules": rules.into_iter().map(as_json).collect::<Vec<_>>()})),
-        (Output::Table, true) => rules.into_iter().for_each(tell),
-        (Output::Table, false) => {
-            let mut overview = table(["RULE", "DEFAULT", "FINDS"]);
-            for id in rules {
-                overview.add_row([id.as_str(), default_action(id).as_str(), rule_docs(id).title]);
-            }
-            print_table(overview);
+/// Runs `explain`.
+pub(crate) async fn run(args: &ExplainArgs, cluster: &ClusterArgs) -> Result<Exit, Failure> {
+    let Some(name) = args.what.as_deref().and_then(service_name) else {
+        if args.from.is_some() {
+            return Err(Failure::Usage("--from asks about a Service: write `explain svc/NAME --from IP`".to_owned()));
         }
+        return rule::run(args.what.as_deref(), args.output);
+    };
+    let Some(client) = args.from else {
+        return Err(Failure::Usage(format!(
+            "where a packet goes depends on where it comes from: add --from with the client's address, e.g. `explain \
+             svc/{name} --from 203.0.113.7`"
+        )));
+    };
+    let (objects, namespace) = if args.files.is_empty() {
+        Objects::of_cluster(cluster, args.namespace.clone()).await?
+    } else {
+        let input = read(&args.files).map_err(|error| Failure::Usage(error.to_string()))?;
+        let namespace = args.namespace.as_deref();
+        let objects = Objects::of_documents(&input.documents, namespace).map_err(Failure::Usage)?;
+        (objects, namespace.unwrap_or("default").to_owned())
+    };
+    let asked = flow::Asked {
+        namespace: &namespace,
+        name,
+        client,
+        node: args.node.as_deref(),
+        port: args.port.as_deref(),
+        to: args.to,
+    };
+    let answer = flow::ask(World::new(objects), &asked).map_err(Failure::Usage)?;
+    match args.output {
+        Output::Json => println!("{}", show::json(&answer)),
+        Output::Table => print!("{}", show::people(&answer, args.node.is_some())),
     }
     Ok(Exit::Clean)
 }
 
-fn parse(text: &str) -> Result<RuleId, Failure> {
-    RuleId::ALL.into_iter().find(|id| id.as_str().eq_ignore_ascii_case(text)).ok_or_else(|| {
-        let known: Vec<_> = RuleId::ALL.iter().map(|id| id.as_str()).collect();
-        Failure::Usage(format!("there is no rule '{text}'; the rules are {}", known.join(", ")))
-    })
+/// The name in `svc/NAME`, in any of kubectl's spellings.
+fn service_name(what: &str) -> Option<&str> {
+    let (kind, name) = what.split_once('/')?;
+    matches!(kind.to_ascii_lowercase().as_str(), "svc" | "service" | "services").then_some(name)
 }
 
-fn as_json(id: RuleId) -> Value {
-    let doc = rule_docs(id);
-    json!({
-        "id": id, "title": doc.title, "defaultAction": default_action(id), "finds": doc.finds, "why": doc.why, "fix": doc.fix,
-        "bad": doc.example.bad, "good": doc.example.good, "sources": doc.sources,
-    })
-}
-
-fn tell(id: RuleId) {
-    let doc = rule_docs(id);
-    println!("{id}: {}\nDefault action: {}\n", doc.title, default_action(id));
-    println!("{}\n\n{}\n\nFix: {}\n", doc.finds, doc.why, doc.fix);
-    println!("Found:\n{}\n\nFine:\n{}", indent(doc.example.bad), indent(doc.example.good));
-    if !doc.sources.is_empty() {
-        println!("\nSources: {}", doc.sources.join("; "));
-    }
-}
-
-fn indent(yaml: &str) -> String {
-    yaml.trim().lines().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
-}
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! This room knows how to read manifests (with the place of every field), how to ask a cluster, and how to speak to
 //! people and to scripts. It decides nothing itself: findings come from `portreeve-policy`, the same code that admission
-//! runs. It may not know any data-path backend.
+//! runs, and where a packet goes from `portreeve-table`, the model that the data path is tested against. It may not know
+//! any data-path backend.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool: its output is its product")]
 
 pub mod args;
@@ -26,7 +27,7 @@ use args::Command;
 pub async fn run(cli: Cli) -> Exit {
     let result = match cli.command {
         Command::Lint(args) => lint::run(args, &cli.cluster, cli.color).await,
-        Command::Explain(args) => explain::run(&args),
+        Command::Explain(args) => explain::run(&args, &cli.cluster).await,
         Command::Migrate(args) => migrate::run(args.command, &cli.cluster).await,
         Command::Status(args) => status::run(&args, &cli.cluster).await,
     };

@@ -6,6 +6,7 @@ mod spans;
 pub use files::{Input, InputError, read};
 pub use spans::{Place, Places};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -40,6 +41,23 @@ impl Document {
     pub fn name(&self) -> &str {
         let metadata = &self.value["metadata"];
         metadata["name"].as_str().or_else(|| metadata["generateName"].as_str()).unwrap_or_default()
+    }
+
+    /// `metadata.namespace`; of an object that names none, `namespace` or else kubectl's own default.
+    pub(crate) fn namespace<'a>(&'a self, namespace: Option<&'a str>) -> &'a str {
+        self.value["metadata"]["namespace"].as_str().or(namespace).unwrap_or("default")
+    }
+
+    /// Whether its kind is one of Portreeve's.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.api_version().split_once('/').is_some_and(|(group, _)| group == portreeve_crds::names::GROUP)
+    }
+
+    /// The object as its kind has it; the error names the object and its place.
+    pub(crate) fn typed<T: DeserializeOwned>(&self) -> Result<T, String> {
+        serde_json::from_value(self.value.clone()).map_err(|error| {
+            format!("{}: {} '{}' does not have the shape of its kind: {error}", self.origin(), self.kind(), self.name())
+        })
     }
 
     /// Where the object begins, for messages: `file:line`.

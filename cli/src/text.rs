@@ -12,13 +12,17 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
 }
 
 /// Prints `table` without the trailing blanks that column padding leaves.
-pub(crate) fn print_table(mut table: Table) {
+pub(crate) fn print_table(table: Table) {
+    lines(table).for_each(|line| println!("{line}"));
+}
+
+/// The lines of `table`, as [`print_table`] prints them.
+pub(crate) fn lines(mut table: Table) -> impl Iterator<Item = String> {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    for line in table.to_string().lines() {
-        println!("{}", line.trim_end());
-    }
+    let lines: Vec<String> = table.to_string().lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.into_iter()
 }
 
 /// Whether stdout gets colours.

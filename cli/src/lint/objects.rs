@@ -7,10 +7,7 @@ use portreeve_crds::{ClusterTrafficPolicy, TrafficPolicy};
 use portreeve_policy::{
     ClusterFacts, EndpointFacts, Finding, NamespaceFacts, Operation, Phase, PolicySet, Review, evaluate,
 };
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// The label that says which Service a slice belongs to.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -65,23 +62,23 @@ impl Workspace {
     pub fn from_documents(documents: &[Document], namespace: Option<&str>) -> Result<Self, String> {
         let mut workspace = Self::default();
         for document in documents {
-            let namespace = document.value["metadata"]["namespace"].as_str().or(namespace).unwrap_or(DEFAULT_NAMESPACE);
+            let namespace = document.namespace(namespace);
             match (document.api_version(), document.kind()) {
                 ("v1", "Service") => {
-                    let mut service: Service = typed(document)?;
+                    let mut service: Service = document.typed()?;
                     service.metadata.namespace = Some(namespace.to_owned());
                     as_the_api_server_reads(&mut service);
                     workspace.subjects.push(Subject { service, document: Some(document.clone()) });
                 }
                 ("discovery.k8s.io/v1", "EndpointSlice") => {
-                    let mut slice: EndpointSlice = typed(document)?;
+                    let mut slice: EndpointSlice = document.typed()?;
                     slice.metadata.namespace = Some(namespace.to_owned());
                     workspace.add_slice(slice);
                 }
-                ("v1", "Namespace") => workspace.add_namespace(&typed(document)?),
-                (ours, "ClusterTrafficPolicy") if is_ours(ours) => workspace.cluster_policies.push(typed(document)?),
-                (ours, "TrafficPolicy") if is_ours(ours) => {
-                    let mut policy: TrafficPolicy = typed(document)?;
+                ("v1", "Namespace") => workspace.add_namespace(&document.typed()?),
+                (_, "ClusterTrafficPolicy") if document.is_ours() => workspace.cluster_policies.push(document.typed()?),
+                (_, "TrafficPolicy") if document.is_ours() => {
+                    let mut policy: TrafficPolicy = document.typed()?;
                     policy.metadata.namespace = Some(namespace.to_owned());
                     workspace.policies.push(policy);
                 }
@@ -180,21 +177,6 @@ impl Workspace {
             Judged { finding, namespace, name, document, place }
         }));
     }
-}
-
-fn is_ours(api_version: &str) -> bool {
-    api_version.split_once('/').is_some_and(|(group, _)| group == portreeve_crds::names::GROUP)
-}
-
-fn typed<T: DeserializeOwned>(document: &Document) -> Result<T, String> {
-    serde_json::from_value(document.value.clone()).map_err(|error| {
-        format!(
-            "{}: {} '{}' does not have the shape of its kind: {error}",
-            document.origin(),
-            document.kind(),
-            document.name()
-        )
-    })
 }
 
 /// Adds what the API server adds before admission sees the object: a type, and `Cluster` where the field may be set and
