@@ -1,6 +1,6 @@
 //! One question about a client's flows, asked of every node.
 
-use super::world::{PodName, Site, World};
+use super::world::{PodName, Programmed, Site, World};
 use k8s_openapi::api::core::v1::Service;
 use portreeve_table::input::{PortInput, ServiceInput, ServiceKind};
 use portreeve_table::{Family, NodeAnswer, Outcome, ProxyReason, Question, ServiceKey, explain_node};
@@ -46,8 +46,7 @@ pub(super) struct Port {
 #[derive(Debug)]
 pub(super) struct SiteAnswer {
     pub(super) name: String,
-    /// Why it has programmed nothing.
-    pub(super) idle: Option<String>,
+    pub(super) programmed: Programmed,
     pub(super) answer: NodeAnswer,
 }
 
@@ -82,11 +81,12 @@ pub(super) fn ask(mut world: World, asked: &Asked<'_>) -> Result<Answer, String>
             client: asked.client,
             to: asked.to,
             own_pods: &site.own_pods,
-            idle: site.idle.as_deref(),
+            in_force: site.programmed.in_force(),
+            hands_over: site.hands_over,
         };
         let mut answer = explain_node(&world.input, &question).expect("invariant: the Service was found above");
         answer.ways.retain(|way| wanted.contains(&way.port));
-        nodes.push(SiteAnswer { name: site.node.name.to_string(), idle: site.idle.clone(), answer });
+        nodes.push(SiteAnswer { name: site.node.name.to_string(), programmed: site.programmed.clone(), answer });
     }
     if asked.to.is_some() || asked.port.is_some() {
         nodes.retain(|site| asked.node.is_some() || !site.answer.ways.is_empty());

@@ -1,6 +1,7 @@
 //! Answers for people, as a matrix of nodes and the numbered reasons below it, and for scripts.
 
 use super::flow::{Answer, Port, SiteAnswer, enumerate};
+use super::world::Programmed;
 use crate::text::{clean, lines, table};
 use portreeve_table::{FrontendKind, Hop, Outcome, ProxyVerdict, Step, Target, Verdict, Way};
 use serde_json::{Value, json};
@@ -26,8 +27,15 @@ pub(super) fn json(answer: &Answer) -> Value {
                 json!({"port": health.port, "readyPods": health.ready, "answer": if health.ready > 0 { 200 } else { 503 }})
             });
             let ways: Vec<Value> = site.answer.ways.iter().map(|way| way_json(answer, way)).collect();
-            json!({"node": site.name, "programmed": site.idle.is_none(), "notProgrammedBecause": site.idle,
-                   "healthCheck": health, "frontends": ways})
+            let (programmed, why) = match &site.programmed {
+                Programmed::Yes => ("True", None),
+                Programmed::No(why) => ("False", Some(why)),
+                Programmed::Unknown(why) => ("Unknown", Some(why)),
+            };
+            json!({
+                "node": site.name, "programmed": programmed, "notProgrammedBecause": why, "healthCheck": health,
+                "frontends": ways,
+            })
         })
         .collect();
     json!({

@@ -8,13 +8,14 @@ use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt as _};
 use portreeve_crds::condition::PROGRAMMED;
+use portreeve_crds::node_datapath::Backend;
 use portreeve_crds::policy::DataPathMode;
 use portreeve_crds::{
     ClusterTrafficPolicy, DatapathConfig, NodeDatapath, ServiceTraffic, ServiceTrafficSpec, TrafficPolicy, names,
 };
 use portreeve_ingest as ingest;
 use portreeve_policy::{NamespaceFacts, PolicySet};
-use portreeve_table::{Input, Names, ServiceKey, ThisNode};
+use portreeve_table::{InForce, Input, Names, ServiceKey, ThisNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -96,8 +97,30 @@ impl Objects {
 pub(super) struct Site {
     pub(super) node: ThisNode,
     pub(super) own_pods: Vec<ipnet::IpNet>,
-    /// Why it has programmed nothing.
-    pub(super) idle: Option<String>,
+    pub(super) programmed: Programmed,
+    /// Whether its backend can hand a flow to another node.
+    pub(super) hands_over: bool,
+}
+
+/// What a node's agent says of its kernel.
+#[derive(Clone, Debug)]
+pub(super) enum Programmed {
+    /// It holds what the node claims.
+    Yes,
+    /// It holds nothing of it.
+    No(String),
+    /// That is not known.
+    Unknown(String),
+}
+
+impl Programmed {
+    pub(super) fn in_force(&self) -> InForce<'_> {
+        match self {
+            Self::Yes => InForce::Yes,
+            Self::No(why) => InForce::No(why),
+            Self::Unknown(why) => InForce::Perhaps(why),
+        }
+    }
 }
 
 /// Who is at an address.
@@ -223,14 +246,19 @@ impl World {
         let unknown = objects.from_files && objects.datapaths.is_empty();
         let reports: BTreeMap<String, &NodeDatapath> =
             objects.datapaths.iter().map(|report| (report.name_any(), report)).collect();
-        let idle = |name: &str| if unknown { None } else { why_idle(reports.get(name).copied()) };
+        let site = |node: ThisNode, own_pods| {
+            let report = reports.get(&*node.name).copied();
+            let programmed = if unknown { Programmed::Yes } else { programmed(report) };
+            let backend = report.and_then(|report| report.status.as_ref()?.backend.as_ref()?.chosen);
+            Site { node, own_pods, programmed, hands_over: backend.is_none_or(|backend| backend == Backend::Ebpf) }
+        };
         for node in &objects.nodes {
             let name = node.name_any();
             let read = ingest::node(node).and_then(|(this, _)| Ok((this, ingest::pod_ranges(node)?)));
             match read {
                 Ok((this, own_pods)) => {
                     self.input.pod_ranges.extend(own_pods.iter().copied());
-                    self.sites.push(Site { node: this, own_pods, idle: idle(&name) });
+                    self.sites.push(site(this, own_pods));
                 }
                 Err(error) => self.notes.push(format!("Node {name} is left out: {error}.")),
             }
@@ -240,7 +268,7 @@ impl World {
             let named: BTreeSet<&String> = listed.filter_map(|endpoint| endpoint.node_name.as_ref()).collect();
             for name in named {
                 let node = ThisNode { name: name.as_str().into(), addresses: Vec::new() };
-                self.sites.push(Site { node, own_pods: Vec::new(), idle: idle(name) });
+                self.sites.push(site(node, Vec::new()));
             }
             self.notes.push(
                 "There is no Node: those that endpoints name are taken, and node ports are left out, since no address of \
@@ -256,14 +284,18 @@ impl World {
     }
 }
 
-/// Why a node has programmed nothing, by its report.
-fn why_idle(report: Option<&NodeDatapath>) -> Option<String> {
-    let Some(report) = report else { return Some("no agent reports from it".to_owned()) };
+/// What a node's report says. An agent that failed may have left an earlier table in the kernel.
+fn programmed(report: Option<&NodeDatapath>) -> Programmed {
+    let Some(report) = report else { return Programmed::No("no agent reports from it".to_owned()) };
     let conditions = report.status.iter().flat_map(|status| &status.conditions);
-    match conditions.into_iter().find(|condition| condition.type_ == PROGRAMMED) {
-        Some(condition) if condition.status == "True" => None,
-        Some(condition) => Some(format!("its agent says {}: {}", condition.reason, condition.message)),
-        None => Some("its agent has not said yet that it is".to_owned()),
+    let Some(condition) = conditions.into_iter().find(|condition| condition.type_ == PROGRAMMED) else {
+        return Programmed::Unknown("its agent has not said yet".to_owned());
+    };
+    let says = format!("its agent says {}: {}", condition.reason, condition.message);
+    match (condition.status.as_str(), condition.reason.as_str()) {
+        ("True", _) => Programmed::Yes,
+        ("False", "ReportOnly" | "NotYet") => Programmed::No(says),
+        _ => Programmed::Unknown(says),
     }
 }
 

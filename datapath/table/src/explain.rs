@@ -6,7 +6,7 @@ mod nodes;
 mod proxy;
 
 pub use answer::{Decider, Health, NodeAnswer, Outcome, ProxyVerdict, SeenClient, Step, Way};
-pub use nodes::{Question, explain_node};
+pub use nodes::{InForce, Question, explain_node};
 pub use proxy::ProxyReason;
 
 use crate::claim::Claim;

@@ -34,7 +34,8 @@ pub use compile::{Compiled, Counts, compile};
 pub use diff::{Op, apply, diff, diff_of};
 pub use engine::{Applied, Engine, EngineError, Goal, Integrity};
 pub use explain::{
-    Decider, Health, NodeAnswer, Outcome, ProxyReason, ProxyVerdict, Question, SeenClient, Step, Way, explain_node,
+    Decider, Health, InForce, NodeAnswer, Outcome, ProxyReason, ProxyVerdict, Question, SeenClient, Step, Way,
+    explain_node,
 };
 pub use index::{Changes, Event, Index};
 pub use input::{Capacity, Directive, EndpointInput, Input, Mode, OnNoLocal, ServiceInput, SliceInput, ThisNode};

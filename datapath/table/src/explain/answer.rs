@@ -34,7 +34,7 @@ pub struct Way {
     pub destination: SocketAddr,
     /// What the forwarding table says, were it programmed.
     pub table: Verdict,
-    /// What kube-proxy does with a packet that is left to it; `None` where it never sees one.
+    /// What kube-proxy does with a packet that is left to it; `None` where none is.
     pub proxy: Option<ProxyVerdict>,
     /// Who decides.
     pub decider: Decider,
@@ -60,6 +60,8 @@ pub enum Decider {
     Portreeve,
     /// kube-proxy.
     KubeProxy,
+    /// One of the two: which is not known.
+    Either,
     /// The proxy that the Service's label names.
     OtherProxy,
 }
@@ -71,6 +73,7 @@ impl Decider {
         match self {
             Self::Portreeve => "portreeve",
             Self::KubeProxy => "kube-proxy",
+            Self::Either => "either",
             Self::OtherProxy => "other proxy",
         }
     }

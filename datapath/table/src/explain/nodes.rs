@@ -1,7 +1,7 @@
 //! What becomes of a client's new flows on one node, frontend by frontend: the oracle's answer and, where that leaves the
 //! packet alone, kube-proxy's.
 
-use super::answer::{Decider, Health, NodeAnswer, Outcome, ProxyVerdict, SeenClient, Step, Way};
+use super::answer::{Decider, Health, NodeAnswer, Outcome, SeenClient, Step, Way};
 use super::proxy::{Left, ProxyReason};
 use crate::claim::Claim;
 use crate::compile::{Compiled, compile, frontends};
@@ -25,8 +25,21 @@ pub struct Question<'a> {
     pub to: Option<IpAddr>,
     /// Ranges of this node's own Pods.
     pub own_pods: &'a [IpNet],
-    /// Why this node has programmed nothing; `None` if its kernel holds the table.
-    pub idle: Option<&'a str>,
+    /// Whether this node's kernel does what the table says.
+    pub in_force: InForce<'a>,
+    /// Whether its engine can hand a flow to another node.
+    pub hands_over: bool,
+}
+
+/// Whether a node's kernel does what the table says; where not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InForce<'a> {
+    /// It does.
+    Yes,
+    /// It holds nothing of ours.
+    No(&'a str),
+    /// It may hold this table, an earlier one, or nothing.
+    Perhaps(&'a str),
 }
 
 /// What this node does; `None` if there is no such Service.
@@ -88,22 +101,28 @@ impl Asked<'_> {
         };
         let table = oracle(&self.compiled.table, &packet, &Memory::default());
         let mut steps: Vec<Step> = table.because.iter().map(Step::from).collect();
-        let decided = decided(&table.action).filter(|_| self.question.idle.is_none());
-        let (decider, outcome, proxy) = if let Some(outcome) = decided {
-            (Decider::Portreeve, outcome, None)
-        } else {
-            if let Some(why) = self.why_left(&table.action) {
-                // "No claimed frontend" is all that the table knows of a Service that it does not hold.
-                steps.retain(|step| step.number != Reason::NotClaimed.number());
-                steps.push(why);
+        let decided = decided(&table.action, self.question.hands_over);
+        if let (Some(outcome), InForce::Yes) = (&decided, self.question.in_force) {
+            let outcome = outcome.clone();
+            return Way { port, front, destination, table, proxy: None, decider: Decider::Portreeve, outcome, steps };
+        }
+        if let Some(why) = self.why_left(&table.action, decided.is_some()) {
+            // "No claimed frontend" is all that the table knows of a Service that it does not hold.
+            steps.retain(|step| step.number != Reason::NotClaimed.number());
+            steps.push(why);
+        }
+        let Self { input, question, service, port: asked, .. } = *self;
+        let left = Left { input, key: question.service, service, port: asked, front: &front, packet: &packet };
+        let proxy = left.verdict();
+        steps.extend(proxy.steps.iter().cloned());
+        let (decider, outcome) = match decided {
+            Some(decided) if matches!(question.in_force, InForce::Perhaps(_)) => {
+                (Decider::Either, if decided == proxy.outcome { decided } else { Outcome::Depends })
             }
-            let Self { input, question, service, port, .. } = *self;
-            let left = Left { input, key: question.service, service, port, front: &front, packet: &packet };
-            let ProxyVerdict { outcome, steps: more } = left.verdict();
-            steps.extend(more.iter().cloned());
-            let decider = if service.other_proxy { Decider::OtherProxy } else { Decider::KubeProxy };
-            (decider, outcome.clone(), Some(ProxyVerdict { outcome, steps: more }))
+            _ if service.other_proxy => (Decider::OtherProxy, proxy.outcome.clone()),
+            _ => (Decider::KubeProxy, proxy.outcome.clone()),
         };
+        let proxy = Some(proxy);
         Way { port, front, destination, table, proxy, decider, outcome, steps }
     }
 
@@ -118,12 +137,23 @@ impl Asked<'_> {
         }
     }
 
-    /// Why a packet comes to kube-proxy that the table might have decided.
-    fn why_left(&self, action: &Action) -> Option<Step> {
+    /// Why a packet comes, or may come, to kube-proxy that the table might have `decided`.
+    fn why_left(&self, action: &Action, decided: bool) -> Option<Step> {
         let key = self.question.service;
-        if let Some(why) = self.question.idle.filter(|_| decided(action).is_some()) {
-            let text = format_args!("nothing of this is in the kernel of this node: {why}").to_string();
-            return Some(ProxyReason::NotProgrammed.with(text));
+        if *action == Action::Forward && !self.question.hands_over {
+            let text = "this node's backend hands no flow to another node: Forward works as Passthrough";
+            return Some(ProxyReason::NoHandOver.with(text));
+        }
+        match self.question.in_force {
+            InForce::No(why) if decided => {
+                let text = format_args!("the kernel of this node holds nothing of this: {why}").to_string();
+                return Some(ProxyReason::NotProgrammed.with(text));
+            }
+            InForce::Perhaps(why) if decided => {
+                let text = format_args!("whether the kernel of this node holds this is not known: {why}").to_string();
+                return Some(ProxyReason::PerhapsProgrammed.with(text));
+            }
+            InForce::Yes | InForce::No(_) | InForce::Perhaps(_) => {}
         }
         if let Some(refusal) = self.compiled.refused.get(key) {
             return Some(ProxyReason::Refused.with(format_args!("{key} is left to kube-proxy: {refusal}")));
@@ -138,13 +168,13 @@ impl Asked<'_> {
 }
 
 /// What the table makes of a new flow; `None` where it leaves it alone.
-fn decided(action: &Action) -> Option<Outcome> {
+fn decided(action: &Action, hands_over: bool) -> Option<Outcome> {
     Some(match action {
         Action::Deliver { candidates } => Outcome::Deliver { pods: candidates.clone(), client: SeenClient::Itself },
         Action::Drop => Outcome::Drop,
         Action::Reject | Action::Reset => Outcome::Reject,
-        Action::Forward => Outcome::Forward,
-        Action::Pass | Action::Observe { .. } => return None,
+        Action::Forward if hands_over => Outcome::Forward,
+        Action::Pass | Action::Forward | Action::Observe { .. } => return None,
     })
 }
 

@@ -20,6 +20,10 @@ pub enum ProxyReason {
     Refused = 101,
     /// The node has programmed nothing.
     NotProgrammed = 102,
+    /// It is not known whether the node has programmed anything.
+    PerhapsProgrammed = 103,
+    /// `onNoLocal: Forward` where the engine cannot.
+    NoHandOver = 104,
     /// `externalTrafficPolicy: Cluster`.
     Cluster = 110,
     /// `externalTrafficPolicy: Local`.

@@ -23,7 +23,7 @@ fn line(way: &Way) -> String {
 
 fn question<'a>(service: &'a ServiceKey, client: &str) -> Question<'a> {
     let client = client.parse().expect("invariant: tests write addresses by hand");
-    Question { service, client, to: None, own_pods: &[], idle: None }
+    Question { service, client, to: None, own_pods: &[], in_force: InForce::Yes, hands_over: true }
 }
 
 fn ways(input: &Input) -> Vec<String> {
@@ -65,10 +65,33 @@ fn a_claimed_service_is_decided_here_and_what_is_passed_on_by_kube_proxy() {
 fn a_node_that_has_programmed_nothing_leaves_all_to_kube_proxy() {
     let input = input(service(), [slice([pod("10.1.0.2", "n2")])]);
     let web = web();
-    let asked = Question { idle: Some("no agent reports from it"), ..question(&web, CLIENT) };
+    let asked = Question { in_force: InForce::No("no agent reports from it"), ..question(&web, CLIENT) };
     assert_eq!(ways_of(&input, &asked)[0], "192.0.2.10:80 kube-proxy: drop [21 42 102 111 132]");
     let answer = explain_node(&input, &asked).unwrap();
     assert_eq!(answer.ways[0].table.action, Action::Drop, "what the table says stays to be seen");
+}
+
+#[test]
+fn where_it_is_not_known_who_decides_the_answer_is_what_both_would_do() {
+    let web = web();
+    let asked = |on_no_local| {
+        let mut input = input(service(), [slice([pod("10.1.0.2", "n2")])]);
+        input.directives.insert(web.clone(), Directive { on_no_local, ..local() });
+        let asked = Question { in_force: InForce::Perhaps("the last attempt failed"), ..question(&web, CLIENT) };
+        ways_of(&input, &asked).swap_remove(0)
+    };
+    assert_eq!(asked(OnNoLocal::Drop), "192.0.2.10:80 either: drop [21 42 103 111 132]");
+    assert_eq!(asked(OnNoLocal::Reject), "192.0.2.10:80 either: depends [21 43 103 111 132]");
+    assert_eq!(asked(OnNoLocal::Passthrough), "192.0.2.10:80 kube-proxy: drop [21 44 111 132]");
+}
+
+#[test]
+fn an_engine_that_hands_nothing_over_passes_on_what_it_should_forward() {
+    let web = web();
+    let mut input = input(service(), [slice([pod("10.1.0.2", "n2")])]);
+    input.directives.insert(web.clone(), Directive { on_no_local: OnNoLocal::Forward, ..local() });
+    let asked = Question { hands_over: false, ..question(&web, CLIENT) };
+    assert_eq!(ways_of(&input, &asked)[0], "192.0.2.10:80 kube-proxy: drop [21 45 104 111 132]");
 }
 
 #[test]
