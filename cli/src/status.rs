@@ -1,5 +1,7 @@
 //! `status`: one look at everything.
 
+mod nodes;
+
 use crate::args::{ClusterArgs, Output, StatusArgs};
 use crate::cluster::{connect, list};
 use crate::exit::{Exit, Failure};
@@ -13,7 +15,7 @@ use portreeve_crds::service_traffic::BALANCED;
 use portreeve_crds::{ClusterTrafficPolicy, NodeDatapath, ServiceTraffic, TrafficPolicy, names};
 use serde_json::{Value, json};
 
-/// Services that are shown one by one; the rest is counted.
+/// Services, and nodes, that are shown one by one; the rest is counted.
 const SHOWN: usize = 20;
 
 /// What was found.
@@ -141,19 +143,11 @@ fn people(overview: &Overview) {
         println!("… and {} less imbalanced ones: kubectl get servicetraffics -A", overview.services.len() - SHOWN);
     }
 
-    let mut nodes = table(["NODE", "BACKEND", "UPLINKS", "CLAIMED", "READY"]);
-    for found in &overview.nodes {
-        let status = found.status.clone().unwrap_or_default();
-        let uplinks: Vec<_> = status.uplinks.iter().map(|uplink| uplink.name.clone()).collect();
-        nodes.add_row([
-            found.name_any(),
-            status.backend.and_then(|backend| backend.chosen).map_or("none", |chosen| chosen.as_str()).to_owned(),
-            uplinks.join(","),
-            status.services.map_or_else(|| "?".to_owned(), |counts| counts.claimed.to_string()),
-            word(&status.conditions, READY),
-        ]);
+    let (rows, more) = nodes::rows(&overview.nodes, SHOWN);
+    section("nodes", overview.nodes.len(), rows);
+    if more > 0 {
+        println!("… and {more} more: kubectl get nodedatapaths");
     }
-    section("nodes", overview.nodes.len(), nodes);
 
     let mut migrations = table(["MIGRATION", "PHASE", "DONE", "FAILED"]);
     for (name, status) in &overview.migrations {
