@@ -241,7 +241,13 @@ async fn the_agent_uses_every_right_it_has_and_wants_no_other() {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
     http.create(&node).await.ok();
     http.merge("/api/v1/nodes/n1/status", &json!({"status": {"addresses": [address]}})).await.ok();
-    let args = [kubeconfig, "--node-name=n1".to_owned()];
+    // Without an uplink nothing is programmed: this agent runs on the machine itself, whose packets are not ours.
+    let config = json!({
+        "apiVersion": "portreeve.io/v1alpha1", "kind": "DatapathConfig", "metadata": {"name": "default"},
+        "spec": {"uplinks": {"interfaces": ["none-such"]}},
+    });
+    http.create(&config).await.ok();
+    let args = [kubeconfig, "--node-name=n1".to_owned(), format!("--namespace={}", names::NAMESPACE)];
     let agent = Daemon::start("agent-n1", names::AGENT, site.log.join("agent.log"), &args);
     let report = "/apis/portreeve.io/v1alpha1/nodedatapaths/n1";
     eventually("the agent reports", async || {

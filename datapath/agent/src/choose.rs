@@ -13,7 +13,7 @@ const MAX_DETAIL: usize = 256;
 /// was asked for by name: a user who names one would rather be told.
 pub(crate) fn choose(asked: BackendChoice, probes: &[Probe]) -> BackendStatus {
     let wanted: Vec<&Probe> = probes.iter().filter(|probe| fits(asked, probe.kind)).collect();
-    let chosen = wanted.iter().find(|probe| probe.missing().is_none());
+    let chosen = chosen(asked, probes);
     let lacks: Vec<String> = wanted
         .iter()
         .take_while(|probe| probe.missing().is_some())
@@ -21,14 +21,19 @@ pub(crate) fn choose(asked: BackendChoice, probes: &[Probe]) -> BackendStatus {
         .collect();
     let reason = match (asked, chosen) {
         (BackendChoice::Auto, Some(best)) if lacks.is_empty() => {
-            format!("Best of what this node can do: {}.", best.kind)
+            format!("Best of what this node can do: {best}.")
         }
-        (BackendChoice::Auto, Some(best)) => format!("{}, since {}.", best.kind, lacks.join(" and ")),
+        (BackendChoice::Auto, Some(best)) => format!("{best}, since {}.", lacks.join(" and ")),
         (BackendChoice::Auto, None) => format!("No backend can be used: {}.", lacks.join("; ")),
-        (_, Some(named)) => format!("DatapathConfig asks for {}.", named.kind),
+        (_, Some(named)) => format!("DatapathConfig asks for {named}."),
         (_, None) => format!("DatapathConfig asks for a backend that cannot be used here: {}.", lacks.join("; ")),
     };
-    BackendStatus { asked, chosen: chosen.map(|probe| named(probe.kind)), reason: cut(reason, MAX_REASON) }
+    BackendStatus { asked, chosen: chosen.map(named), reason: cut(reason, MAX_REASON) }
+}
+
+/// The engine for `asked`, if one can be used.
+pub(crate) fn chosen(asked: BackendChoice, probes: &[Probe]) -> Option<BackendKind> {
+    probes.iter().find(|probe| fits(asked, probe.kind) && probe.missing().is_none()).map(|probe| probe.kind)
 }
 
 /// The features of all probes, as NodeDatapath lists them.

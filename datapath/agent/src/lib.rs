@@ -1,17 +1,21 @@
-//! The node agent: watches the API, compiles what this node claims, chooses a backend and reports in NodeDatapath.
+//! The node agent: watches the API, compiles what this node claims, keeps an engine in step with it and reports in
+//! NodeDatapath.
 //!
-//! One direction of flow: [`watch`] → [`portreeve_ingest`] → [`state`] (the one owner, synchronous) → [`report`] (pure) →
-//! [`publish`] (the only writer). This room knows the Kubernetes client, rtnetlink, the table and the engines; it may
-//! not know a policy: what to do with a Service is in its ServiceTraffic. It programs nothing: kube-proxy serves.
+//! One direction of flow: [`watch`] → [`portreeve_ingest`] → [`state`] (the one owner, synchronous) → [`program`] (what the
+//! engine is told, and what is made of its answer) → [`report`] (pure) → [`publish`] (the only writer of the API). This
+//! room knows the Kubernetes client, rtnetlink, the table and the engines; it may not know a policy: what to do with a
+//! Service is in its ServiceTraffic. What it does not claim, and what it has not programmed yet, kube-proxy serves.
 
 pub mod args;
 mod choose;
 mod links;
 mod metrics;
+mod program;
 mod publish;
 pub mod rbac;
 mod report;
 pub mod run;
 mod state;
+mod uninstall;
 mod uplinks;
 mod watch;

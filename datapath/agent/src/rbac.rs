@@ -19,6 +19,15 @@ pub fn cluster_rules() -> Vec<PolicyRule> {
     ]
 }
 
+/// Rules of the agent's Role in its own namespace: its DaemonSet, whose end is the end of what it programmed.
+#[must_use]
+pub fn namespace_rules() -> Vec<PolicyRule> {
+    vec![PolicyRule {
+        resource_names: Some(vec![names::AGENT.to_owned()]),
+        ..rule("apps", &["daemonsets"], &["list", "watch"])
+    }]
+}
+
 fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     PolicyRule {
@@ -35,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_agent_writes_nothing_but_node_datapaths() {
-        for rule in cluster_rules() {
+        for rule in [cluster_rules(), namespace_rules()].concat() {
             let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
             let resources = rule.resources.unwrap_or_default();
             assert!(!writes || resources.iter().all(|resource| resource.starts_with("nodedatapaths")), "{resources:?}");

@@ -1,6 +1,7 @@
 //! What NodeDatapath says. Pure: from facts to a report, and from the object that is there to the one that should be.
 
 use crate::choose::{self, cut};
+use crate::program::Standing;
 use crate::state::{State, ThisNode};
 use crate::uplinks::{self, Dump};
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use kube::Resource as _;
 use portreeve_crds::condition::{self, Desired};
 use portreeve_crds::node_datapath::{BackendStatus, Kernel, NodeDatapathStatus, TableCounts, Uplink};
 use portreeve_crds::{NodeDatapath, NodeDatapathSpec};
-use portreeve_table::{Counts, Probe};
+use portreeve_table::{BackendKind, Counts, Probe};
 
 /// Longest error that the schema takes, in characters.
 const MAX_ERROR: usize = 1024;
@@ -35,7 +36,7 @@ pub(crate) struct Report {
 }
 
 /// The report, once this node has been seen: without it nobody would own the object.
-pub(crate) fn report(state: &State, facts: &Facts) -> Option<Report> {
+pub(crate) fn report(state: &State, facts: &Facts, standing: &Standing) -> Option<Report> {
     let node = state.node()?;
     let config = state.config();
     let backend = choose::choose(config.backend, &facts.probes);
@@ -43,20 +44,20 @@ pub(crate) fn report(state: &State, facts: &Facts) -> Option<Report> {
         Ok(dump) => (uplinks::select(dump, &node.internal, config.uplinks.as_deref()), None),
         Err(error) => (Vec::new(), Some(error.as_str())),
     };
-    let conditions = conditions(state, &backend, &uplinks);
+    let conditions = conditions(state, &backend, &uplinks, standing);
     let status = NodeDatapathStatus {
         agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         kernel: Some(Kernel { release: facts.kernel.clone(), features: choose::features(&facts.probes) }),
         backend: Some(backend),
         uplinks,
         services: Some(counts(state.compiled().counts)),
-        last_error: last_error(state, links_error),
+        last_error: last_error(state, links_error, standing),
         ..NodeDatapathStatus::default()
     };
     Some(Report { node: node.clone(), status, conditions })
 }
 
-fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink]) -> Vec<Desired> {
+fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink], standing: &Standing) -> Vec<Desired> {
     let waiting: Vec<&str> = state.waiting_for().into_iter().map(|kind| kind.as_str()).collect();
     let message = format!("waiting for the first list of {}", waiting.join(", "));
     let (ready, reconciling, stalled) = if !waiting.is_empty() {
@@ -80,6 +81,16 @@ fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink]) -> Vec
             Desired::no(condition::RECONCILING, "NoUplink", "nothing is under way until the node's interfaces change"),
             Desired::yes(condition::STALLED, "NoUplink", why),
         )
+    } else if let Standing::Failed { why, .. } = standing {
+        (
+            Desired::no(condition::READY, "ProgrammingFailed", why.clone()),
+            Desired::yes(
+                condition::RECONCILING,
+                "ProgrammingFailed",
+                "it is tried again, at longer and longer intervals",
+            ),
+            Desired::no(condition::STALLED, "ProgrammingFailed", "it is tried again"),
+        )
     } else {
         (
             Desired::yes(condition::READY, "InStep", "every watch is synced and every claimed Service is compiled"),
@@ -87,12 +98,32 @@ fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink]) -> Vec
             Desired::no(condition::STALLED, "InStep", "nothing is in the way"),
         )
     };
-    let programmed = Desired::no(
-        condition::PROGRAMMED,
-        "ReportOnly",
-        "this version compiles and reports; kube-proxy serves all traffic of this node",
+    vec![ready, programmed(state, standing), reconciling, stalled]
+}
+
+/// Whether the kernel does what the table says, and what of the wishes this engine cannot do.
+fn programmed(state: &State, standing: &Standing) -> Desired {
+    let kind = match standing {
+        Standing::NotYet => {
+            let why = "nothing is programmed yet; kube-proxy serves all traffic of this node";
+            return Desired::no(condition::PROGRAMMED, "NotYet", why);
+        }
+        Standing::Failed { why, .. } => return Desired::no(condition::PROGRAMMED, "ProgrammingFailed", why.clone()),
+        Standing::InStep(kind) => *kind,
+    };
+    let wishes = kind != BackendKind::Ebpf;
+    let beyond: Vec<_> =
+        state.compiled().table.services.iter().filter(|(_, entry)| wishes && entry.hands_over()).collect();
+    let Some((first, _)) = beyond.first() else {
+        let message = format!("{kind} does what the table says for every claimed Service");
+        return Desired::yes(condition::PROGRAMMED, "InForce", message);
+    };
+    let message = format!(
+        "flows of {} should be handed to other nodes, which {kind} cannot do: mode Balance works as Local there, and \
+         onNoLocal Forward as Passthrough; first {first}",
+        services(beyond.len())
     );
-    vec![ready, programmed, reconciling, stalled]
+    Desired::yes(condition::PROGRAMMED, "InForceInPart", message)
 }
 
 fn counts(counts: Counts) -> TableCounts {
@@ -107,7 +138,7 @@ fn counts(counts: Counts) -> TableCounts {
 }
 
 /// What is wrong, the gravest first; several of a sort are counted and the first is named.
-fn last_error(state: &State, links: Option<&str>) -> Option<String> {
+fn last_error(state: &State, links: Option<&str>, standing: &Standing) -> Option<String> {
     let watches =
         state.failing().iter().next().map(|(kind, error)| format!("watch of {} fails: {error}", kind.as_str()));
     let links = links.map(|error| format!("interfaces are not known: {error}"));
@@ -117,7 +148,11 @@ fn last_error(state: &State, links: Option<&str>) -> Option<String> {
     let refused = &state.compiled().refused;
     let refused =
         refused.iter().next().map(|(key, why)| format!("{} refused, first {key}: {why}", services(refused.len())));
-    let all: Vec<String> = [watches, links, bad, refused].into_iter().flatten().collect();
+    let failed = match standing {
+        Standing::Failed { why, .. } => Some(format!("not programmed: {why}")),
+        Standing::NotYet | Standing::InStep(_) => None,
+    };
+    let all: Vec<String> = [failed, watches, links, bad, refused].into_iter().flatten().collect();
     (!all.is_empty()).then(|| cut(all.join("; "), MAX_ERROR))
 }
 

@@ -3,22 +3,32 @@
 use crate::args::Args;
 use crate::links::Links;
 use crate::metrics::AgentMetrics;
+use crate::program::{Program, Standing, Wanted};
 use crate::publish;
 use crate::report::{self, Facts, Report};
 use crate::state::State;
-use crate::watch::{self, Seen};
+use crate::uninstall::Uninstall;
+use crate::watch::{self, Kind, Object, Seen};
+use crate::{choose, uplinks};
 use anyhow::Context as _;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
+use jiff::Timestamp;
+use kube::ResourceExt as _;
 use portreeve_ebpf::Ebpf;
+use portreeve_netfilter::nftables::Programmed;
 use portreeve_netfilter::{Iptables, Nftables};
 use portreeve_runtime::admin::{self, Health};
 use portreeve_runtime::client;
 use portreeve_runtime::metrics::Metrics;
 use portreeve_runtime::shutdown::{Ended, Plan, Shutdown};
-use portreeve_table::{Backend, Capabilities, Probe, ServiceKey};
+use portreeve_table::{Applied, Backend, BackendKind, Capabilities, Engine, EngineError, Interface, Probe, ServiceKey};
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use std::{env, fs, mem};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
 use tokio::sync::watch as channel;
 use tokio::time::{Instant as Moment, MissedTickBehavior, interval, sleep_until};
@@ -28,6 +38,11 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const LOOK: Duration = Duration::from_secs(30);
 /// How long news may gather before they are reported.
 const GATHER: Duration = Duration::from_millis(200);
+/// When the change of endpoints happened that made the endpoint controller write a slice (RFC 3339); kube-proxy's objective
+/// for network programming counts from it.
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// How long changes of the table may gather before they are programmed, while more of them are at hand.
+const BATCH: Duration = Duration::from_millis(20);
 
 /// Runs the agent until a signal ends it.
 ///
@@ -50,20 +65,31 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (reports, reported) = channel::channel(None);
     shutdown.spawn(publish::run(client.clone(), reported, own.clone(), shutdown.stop()));
     let (links, changes) = open_links();
-    let agent = Agent {
-        state: State::default(),
-        facts: Facts { kernel: kernel()?, probes: probes().await?, links: Err("not read yet".to_owned()) },
+    let probes = probes().await?;
+    let usable = probes.iter().filter(|probe| probe.missing().is_none()).map(|probe| probe.kind);
+    let mut agent = Agent {
+        state: State::of_node(&args.node_name),
+        program: Program::new(usable.collect::<Vec<_>>(), Box::new(open_engine)),
+        wanted: None,
+        alarm: None,
+        pending: None,
+        triggers: Vec::new(),
+        facts: Facts { kernel: kernel()?, probes, links: Err("not read yet".to_owned()) },
         links,
         metrics: own,
         reports,
         synced,
     };
-    let seen = watch::all(&client, &args.node_name);
+    let uninstall = Uninstall::default();
+    if let Some(namespace) = args.namespace {
+        shutdown.spawn(uninstall.clone().watch(client.clone(), namespace, shutdown.stop()));
+    }
     let stop = shutdown.stop();
     tokio::select! {
-        outcome = agent.watch(seen, changes) => outcome?,
+        outcome = agent.watch(watch::all(&client), changes) => outcome?,
         () = stop.cancelled() => {}
     }
+    agent.leave(uninstall.under_way());
     if let Ended::Cut { left } = shutdown.finished().await {
         tracing::warn!(left, "Tasks were cut off at the end");
     }
@@ -99,8 +125,24 @@ fn open_links() -> (Result<Links, String>, BoxStream<'static, ()>) {
     }
 }
 
+fn open_engine(kind: BackendKind) -> Result<Box<dyn Engine>, EngineError> {
+    match kind {
+        BackendKind::Nftables => Ok(Box::new(Programmed::open()?)),
+        BackendKind::Ebpf | BackendKind::Iptables => Err(format!("this version has no engine for {kind}").into()),
+    }
+}
+
 struct Agent {
     state: State,
+    program: Program,
+    /// What is to be programmed; nothing until the first lists are complete and the node is known.
+    wanted: Option<Wanted>,
+    /// Readable when somebody else may have changed what was programmed.
+    alarm: Option<AsyncFd<OwnedFd>>,
+    /// Since when the table has changes that are not programmed.
+    pending: Option<Instant>,
+    /// What triggered the slices among them.
+    triggers: Vec<Timestamp>,
     facts: Facts,
     links: Result<Links, String>,
     metrics: AgentMetrics,
@@ -109,9 +151,10 @@ struct Agent {
 }
 
 impl Agent {
-    /// The one loop: takes what is seen at once, and reports when the news have had time to gather.
+    /// The one loop: takes what is seen at once, programs it when no more is at hand, and reports when the news have had
+    /// time to gather.
     async fn watch(
-        mut self,
+        &mut self,
         mut seen: impl Stream<Item = Seen> + Unpin,
         changes: impl Stream<Item = ()> + Unpin,
     ) -> anyhow::Result<()> {
@@ -121,31 +164,49 @@ impl Agent {
         // News gather until a fixed time after the first of them, so that a steady stream cannot put the report off.
         let (mut due, mut moved) = (None, false);
         loop {
-            let news = tokio::select! {
-                one = seen.next() => {
-                    self.take(one.context("the watches ended")?);
-                    true
-                }
-                Some(()) = changes.next() => {
-                    moved = true;
-                    true
-                }
-                _ = look.tick() => {
-                    self.state.tidy();
-                    moved = true;
-                    true
-                }
-                () = until(due) => false,
+            if self.pending.is_some_and(|since| since.elapsed() >= BATCH) {
+                self.round()?;
+            }
+            let step = tokio::select! {
+                biased;
+                one = seen.next() => Step::Take(one.context("the watches ended")?),
+                () = readable(self.alarm.as_ref()) => Step::Alarm,
+                () = until(self.round_due()) => Step::Program,
+                Some(()) = changes.next() => Step::Moved,
+                _ = look.tick() => Step::Tick,
+                () = until(due) => Step::Report,
             };
-            if news {
-                due.get_or_insert_with(|| Moment::now() + GATHER);
-                continue;
+            match step {
+                Step::Take(seen) => self.take(seen),
+                Step::Alarm => self.disturbed(),
+                Step::Program => self.round()?,
+                Step::Moved => moved = true,
+                Step::Tick => {
+                    self.state.tidy();
+                    self.disturbed();
+                    moved = true;
+                }
+                Step::Report => {
+                    if mem::take(&mut moved) {
+                        self.look().await;
+                    }
+                    self.report();
+                    due = None;
+                    continue;
+                }
             }
-            if mem::take(&mut moved) {
-                self.look().await;
-            }
-            self.report();
-            due = None;
+            due.get_or_insert_with(|| Moment::now() + GATHER);
+        }
+    }
+
+    /// The end: what was programmed stays, unless Portreeve itself goes.
+    fn leave(mut self, uninstalled: bool) {
+        if !uninstalled {
+            return;
+        }
+        match self.program.remove() {
+            Ok(()) => tracing::info!("Nothing of ours is left on this node; kube-proxy serves all of its traffic"),
+            Err(error) => tracing::error!(error = %error, "This node could not be cleared"),
         }
     }
 
@@ -154,6 +215,13 @@ impl Agent {
             self.metrics.watch_failed(*kind);
             tracing::warn!(kind = kind.as_str(), error = %error, "Watch failed, trying again");
         }
+        let decides = match &seen {
+            Seen::Synced(_) => true,
+            Seen::Put(_, object) => matches!(object, Object::Node(_) | Object::DatapathConfig(_)),
+            Seen::Gone(kind, _) => matches!(kind, Kind::Node | Kind::DatapathConfig),
+            Seen::Failed(..) => false,
+        };
+        let trigger = trigger(&seen);
         let start = Instant::now();
         let changes = self.state.take(seen);
         self.metrics.compiled(start.elapsed().as_secs_f64());
@@ -162,6 +230,77 @@ impl Agent {
         }
         for key in changes.added.iter().chain(&changes.removed) {
             tracing::debug!(service = %key, "{}", self.headline(key));
+        }
+        if !changes.is_empty() {
+            self.pending.get_or_insert(start);
+            // What happened before the first round is not for this agent to answer for.
+            if *self.program.standing() != Standing::NotYet {
+                self.triggers.extend(trigger);
+            }
+        }
+        self.program.note(changes);
+        if decides {
+            self.want();
+        }
+    }
+
+    /// What is to be programmed, as far as the node and the configuration decide it. What is in force stays when they are
+    /// not known any more.
+    fn want(&mut self) {
+        let (Some(node), Ok(dump), true) = (self.state.node(), &self.facts.links, self.state.waiting_for().is_empty())
+        else {
+            return;
+        };
+        let config = self.state.config();
+        let Some(kind) = choose::chosen(config.backend, &self.facts.probes) else { return };
+        let uplinks = uplinks::select(dump, &node.internal, config.uplinks.as_deref());
+        let uplinks: BTreeSet<_> = uplinks.iter().filter_map(|uplink| Interface::new(&uplink.name)).collect();
+        if !uplinks.is_empty() {
+            self.wanted = Some(Wanted { kind, uplinks });
+        }
+    }
+
+    fn round_due(&self) -> Option<Moment> {
+        let wanted = self.wanted.as_ref()?;
+        self.program.due(wanted, Instant::now()).map(Moment::from_std)
+    }
+
+    /// One round of programming. The engine is asked on this thread; the runtime's other tasks go on on another one.
+    fn round(&mut self) -> anyhow::Result<()> {
+        let (pending, Some(wanted)) = (self.pending.take(), &self.wanted) else { return Ok(()) };
+        let start = Instant::now();
+        let round = tokio::task::block_in_place(|| self.program.round(wanted, &self.state.compiled().table, start));
+        self.metrics.programmed(wanted.kind, round.is_ok(), start.elapsed(), pending.map(|since| since.elapsed()));
+        match round {
+            Ok(round) => {
+                for trigger in self.triggers.drain(..) {
+                    self.metrics.endpoints_programmed(Timestamp::now().duration_since(trigger).as_secs_f64().max(0.0));
+                }
+                if round.applied != Applied::Nothing {
+                    tracing::debug!(backend = %wanted.kind, applied = ?round.applied, steps = round.steps, "Programmed");
+                }
+                if round.first {
+                    tracing::info!(backend = %wanted.kind, uplinks = ?wanted.uplinks, "Engine in force");
+                    let alarm = self.program.alarm().map_err(|error| anyhow::anyhow!(error))?;
+                    self.alarm = alarm.map(watched).transpose().context("the socket that tells of others' changes")?;
+                }
+            }
+            Err(error) => tracing::warn!(error = %error, "Not programmed, trying again"),
+        }
+        Ok(())
+    }
+
+    /// Looks into what others may have done to our rules; the next round mends it.
+    fn disturbed(&mut self) {
+        match self.program.disturbed() {
+            Ok(false) => {}
+            Ok(true) => {
+                self.metrics.repaired();
+                tracing::warn!("Somebody else changed what this agent programmed; it is made anew");
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "Whether others changed our rules is not known; they are made anew")
+            }
         }
     }
 
@@ -176,17 +315,54 @@ impl Agent {
             Ok(links) => links.dump().await.map_err(|error| error.to_string()),
             Err(error) => Err(error.clone()),
         };
+        self.want();
     }
 
     fn report(&self) {
         self.metrics.observe(&self.state);
         self.synced.send_replace(self.state.waiting_for().is_empty());
-        let report = report::report(&self.state, &self.facts);
+        let report = report::report(&self.state, &self.facts, self.program.standing());
         self.reports.send_if_modified(|last| {
             let new = *last != report;
             *last = report;
             new
         });
+    }
+}
+
+/// When that happened which made somebody write this slice, if the slice says so.
+fn trigger(seen: &Seen) -> Option<Timestamp> {
+    let Seen::Put(_, Object::EndpointSlice(slice)) = seen else { return None };
+    slice.annotations().get(TRIGGERED)?.parse().ok()
+}
+
+/// What the loop does next.
+enum Step {
+    Take(Seen),
+    Alarm,
+    Program,
+    Moved,
+    Tick,
+    Report,
+}
+
+#[expect(
+    deprecated,
+    reason = "the successor is unsafe to call, for descriptors that may be closed meanwhile; an owned one cannot be"
+)]
+fn watched(alarm: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(alarm, Interest::READABLE)
+}
+
+/// Waits until the alarm rings; it may ring again at once if it did so in the meantime.
+async fn readable(alarm: Option<&AsyncFd<OwnedFd>>) {
+    match alarm {
+        Some(alarm) => match alarm.readable().await {
+            // Before it is looked into, so that what comes while it is looked into rings again.
+            Ok(mut guard) => guard.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

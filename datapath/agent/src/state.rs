@@ -2,19 +2,24 @@
 //! Synchronous; no clock, no client.
 
 use crate::watch::{Kind, Object, ObjectName, Seen};
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use portreeve_crds::DatapathConfigSpec;
 use portreeve_crds::datapath_config::BackendChoice;
-use portreeve_ingest::{self as convert, ConvertError};
+use portreeve_ingest::{self as ingest, ConvertError};
 use portreeve_table::{Capacity, Changes, Compiled, Event, Index, Names, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What the agent knows.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
+    node_name: String,
     index: Index,
+    /// Ranges that each node gives to its Pods.
+    pod_ranges: BTreeMap<Arc<str>, Vec<IpNet>>,
     names: Names,
     synced: BTreeSet<Kind>,
     bad: BTreeMap<(Kind, ObjectName), String>,
@@ -39,6 +44,21 @@ pub(crate) struct Config {
 }
 
 impl State {
+    /// The agent of this node, before anything was seen.
+    pub(crate) fn of_node(name: &str) -> Self {
+        Self {
+            node_name: name.to_owned(),
+            index: Index::default(),
+            pod_ranges: BTreeMap::new(),
+            names: Names::default(),
+            synced: BTreeSet::new(),
+            bad: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            node: None,
+            config: Config::default(),
+        }
+    }
+
     /// Takes one thing that was seen.
     pub(crate) fn take(&mut self, seen: Seen) -> Changes {
         match seen {
@@ -62,14 +82,16 @@ impl State {
     fn put(&mut self, name: ObjectName, object: Object) -> Changes {
         let kind = object.kind();
         self.failing.remove(&kind);
-        match self.event(&name, object) {
-            Ok(Some(event)) => {
-                self.bad.remove(&(kind, name));
-                self.index.apply(event)
-            }
-            Ok(None) => {
+        match self.events(&name, object) {
+            Ok(events) if events.is_empty() => {
                 self.bad.remove(&(kind, name.clone()));
                 self.gone(kind, name)
+            }
+            Ok(events) => {
+                self.bad.remove(&(kind, name));
+                let mut changes = Changes::default();
+                events.into_iter().for_each(|event| changes.merge(self.index.apply(event)));
+                changes
             }
             Err(why) => {
                 self.bad.insert((kind, name.clone()), why);
@@ -84,29 +106,26 @@ impl State {
     }
 
     /// What an object means to the index; nothing for a slice that is not one of a Service.
-    fn event(&mut self, name: &ObjectName, object: Object) -> Result<Option<Event>, String> {
+    fn events(&mut self, name: &ObjectName, object: Object) -> Result<Vec<Event>, String> {
         let text = |error: ConvertError| error.to_string();
         match object {
             Object::Service(service) => {
-                let input = convert::service(&service, &mut self.names).map_err(text)?;
-                Ok(Some(Event::Service(self.key(name), input)))
+                let input = ingest::service(&service, &mut self.names).map_err(text)?;
+                Ok(vec![Event::Service(self.key(name), input)])
             }
             Object::EndpointSlice(slice) => {
-                let read = convert::slice(&slice, &mut self.names).map_err(text)?;
-                Ok(read.map(|(service, slice)| Event::Slice { service, name: Arc::clone(&name.name), slice }))
+                let read = ingest::slice(&slice, &mut self.names).map_err(text)?;
+                let event = |(service, slice)| Event::Slice { service, name: Arc::clone(&name.name), slice };
+                Ok(read.map(event).into_iter().collect())
             }
             Object::ServiceTraffic(guard) => {
                 let traffic = guard.0.map_err(|invalid| invalid.error)?;
-                Ok(Some(Event::Directive(self.key(name), convert::directive(&traffic.spec))))
+                Ok(vec![Event::Directive(self.key(name), ingest::directive(&traffic.spec))])
             }
-            Object::Node(node) => {
-                let (this, internal) = convert::node(&node).map_err(text)?;
-                self.node = Some(ThisNode { name: node.name_any(), uid: node.uid().unwrap_or_default(), internal });
-                Ok(Some(Event::ThisNode(this)))
-            }
+            Object::Node(node) => self.node_events(name, &node).map_err(text),
             Object::DatapathConfig(guard) => {
                 let config = guard.0.map_err(|invalid| invalid.error)?;
-                Ok(Some(Event::Capacity(self.configure(Some(&config.spec)))))
+                Ok(vec![Event::Capacity(self.configure(Some(&config.spec)))])
             }
         }
     }
@@ -118,11 +137,30 @@ impl State {
             Kind::EndpointSlice => Event::SliceGone { namespace: self.names.share(&name.namespace), name: name.name },
             Kind::DatapathConfig => Event::Capacity(self.configure(None)),
             Kind::Node => {
-                self.node = None;
-                return Changes::default();
+                if *name.name == *self.node_name {
+                    self.node = None;
+                }
+                self.pod_ranges.remove(&name.name);
+                self.all_pod_ranges()
             }
         };
         self.index.apply(event)
+    }
+
+    /// What a Node means: every one tells its Pods' ranges, and this agent's also its addresses.
+    fn node_events(&mut self, name: &ObjectName, node: &Node) -> Result<Vec<Event>, ConvertError> {
+        let own = (*name.name == *self.node_name).then(|| ingest::node(node)).transpose()?;
+        self.pod_ranges.insert(Arc::clone(&name.name), ingest::pod_ranges(node)?);
+        let mut events = vec![self.all_pod_ranges()];
+        if let Some((this, internal)) = own {
+            self.node = Some(ThisNode { name: node.name_any(), uid: node.uid().unwrap_or_default(), internal });
+            events.push(Event::ThisNode(this));
+        }
+        Ok(events)
+    }
+
+    fn all_pod_ranges(&self) -> Event {
+        Event::PodRanges(self.pod_ranges.values().flatten().copied().collect())
     }
 }
 
@@ -133,7 +171,7 @@ impl State {
             backend: spec.and_then(|spec| spec.backend).unwrap_or_default(),
             uplinks: uplinks.map(|selection| selection.interfaces.clone()),
         };
-        convert::capacity(spec)
+        ingest::capacity(spec)
     }
 
     fn key(&mut self, name: &ObjectName) -> ServiceKey {

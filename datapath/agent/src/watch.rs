@@ -101,12 +101,11 @@ pub(crate) enum Seen {
     Failed(Kind, watcher::Error),
 }
 
-/// Every watch of the agent of `node`, merged.
-pub(crate) fn all(client: &Client, node: &str) -> SelectAll<BoxStream<'static, Seen>> {
+/// Every watch of the agent, merged. All Nodes, since each of them says which addresses its Pods have.
+pub(crate) fn all(client: &Client) -> SelectAll<BoxStream<'static, Seen>> {
     let every = watcher::Config::default;
     // Slices of headless Services and of other proxies are the bulk of some clusters, and never ours.
     let slices = every().labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
-    let this_node = every().fields(&format!("metadata.name={node}"));
     let the_config = every().fields(&format!("metadata.name={}", names::DATAPATH_CONFIG));
     let all = |client: &Client| client.clone();
     futures::stream::select_all([
@@ -114,7 +113,7 @@ pub(crate) fn all(client: &Client, node: &str) -> SelectAll<BoxStream<'static, S
         one(Api::<EndpointSlice>::all(all(client)), slices, Kind::EndpointSlice, |it| {
             Object::EndpointSlice(Box::new(it))
         }),
-        one(Api::<Node>::all(all(client)), this_node, Kind::Node, |it| Object::Node(Box::new(it))),
+        one(Api::<Node>::all(all(client)), every(), Kind::Node, |it| Object::Node(Box::new(it))),
         one(Api::<DeserializeGuard<ServiceTraffic>>::all(all(client)), every(), Kind::ServiceTraffic, |it| {
             Object::ServiceTraffic(Box::new(it))
         }),

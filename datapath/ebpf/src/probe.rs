@@ -33,6 +33,7 @@ impl Backend for Ebpf {
         };
         let tcx = sys::attached(LOOPBACK, AttachType::TcxIngress);
         let features = vec![
+            Feature::required("bpf-programs", Err("this version of Portreeve has none yet".to_owned())),
             Feature::required("bpf-maps", map(MapType::Hash, 4, 4, 1, 0, "a hash map")),
             Feature::required(
                 "bpf-mmapable-array",

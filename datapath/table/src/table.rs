@@ -63,6 +63,12 @@ impl ServiceEntry {
         self.ports.iter().any(|port| port.protocol == protocol && port.keeps(pod))
     }
 
+    /// Whether its directive asks for flows to be handed to other nodes.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.mode == ClaimedMode::Balance || self.on_no_local == OnNoLocal::Forward
+    }
+
     /// Number of targets that are ready rather than draining.
     #[must_use]
     pub fn ready_backends(&self) -> usize {

@@ -28,7 +28,15 @@ pub(super) fn add(files: &mut Files) -> Result<()> {
                 portreeve_webhook::rbac::namespace_rules(),
             ),
         ),
-        ("agent", access(names::AGENT, "agent", portreeve_agent::rbac::cluster_rules(), Vec::new())),
+        (
+            "agent",
+            access(
+                names::AGENT,
+                "agent",
+                portreeve_agent::rbac::cluster_rules(),
+                portreeve_agent::rbac::namespace_rules(),
+            ),
+        ),
         ("users", user_roles()),
     ];
     let mut everything = vec![namespace()];

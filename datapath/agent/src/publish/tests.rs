@@ -6,7 +6,7 @@ use crate::watch::{Kind, Object, ObjectName, Seen};
 use k8s_openapi::api::core::v1::Node;
 
 fn state() -> State {
-    let mut state = State::default();
+    let mut state = State::of_node("n1");
     let mut node = Node::default();
     node.metadata.name = Some("n1".into());
     node.metadata.uid = Some("u1".into());
@@ -16,7 +16,7 @@ fn state() -> State {
 
 fn said(state: &State) -> Report {
     let facts = Facts { kernel: "6.1.0".into(), probes: Vec::new(), links: Ok(Dump::default()) };
-    report(state, &facts).unwrap()
+    report(state, &facts, &crate::program::Standing::NotYet).unwrap()
 }
 
 fn after(failures: u32, published: Option<Report>, wanted: &Report) -> Duration {

@@ -52,7 +52,7 @@ fn node(address: &str) -> Seen {
 }
 
 fn claimed() -> State {
-    let mut state = State::default();
+    let mut state = State::of_node("n1");
     let labels = json!({"kubernetes.io/service-name": "web"});
     for seen in [node("10.0.0.1"), local_service(), slice(labels), traffic(json!({"mode": "Local"}))] {
         state.take(seen);
@@ -124,7 +124,7 @@ fn a_configuration_that_is_deleted_gives_back_the_defaults() {
 
 #[test]
 fn every_kind_is_waited_for_until_it_is_synced() {
-    let mut state = State::default();
+    let mut state = State::of_node("n1");
     for kind in Kind::ALL {
         assert!(state.waiting_for().contains(&kind));
         state.take(Seen::Synced(kind));
@@ -134,7 +134,7 @@ fn every_kind_is_waited_for_until_it_is_synced() {
 
 #[test]
 fn a_watch_fails_until_it_tells_something_again() {
-    let mut state = State::default();
+    let mut state = State::of_node("n1");
     let failed = || Seen::Failed(Kind::Service, kube::runtime::watcher::Error::NoResourceVersion);
     state.take(failed());
     assert_eq!(state.failing().len(), 1);

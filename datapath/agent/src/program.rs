@@ -1,0 +1,213 @@
+//! Keeps an engine in step with the table: when it is called, with what, and what is made of its answer. Synchronous; the
+//! clock is an argument.
+
+use portreeve_table::{
+    Applied, BackendKind, Changes, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, ServiceKey,
+    diff_of,
+};
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// Wait after the first failure; it doubles with each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const MAX_WAIT: Duration = Duration::from_secs(30);
+
+/// Opens an engine of a kind.
+pub(crate) type Open = Box<dyn FnMut(BackendKind) -> Result<Box<dyn Engine>, EngineError> + Send>;
+
+/// What is wanted of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) kind: BackendKind,
+    pub(crate) uplinks: BTreeSet<Interface>,
+}
+
+/// The engine of this node, in step with the table or on the way to it.
+pub(crate) struct Program {
+    open: Open,
+    /// Kinds of engines that can be used here.
+    usable: BTreeSet<BackendKind>,
+    running: Option<Running>,
+    /// What engines of other kinds programmed, in this life or an earlier one, is gone.
+    cleared: bool,
+    standing: Standing,
+}
+
+/// One engine and what it was told.
+struct Running {
+    wanted: Wanted,
+    engine: Box<dyn Engine>,
+    /// The table as the engine was told, from which steps lead on.
+    told: ForwardingTable,
+    touched: BTreeSet<ServiceKey>,
+    /// Something other than a Service's entry may differ, or what is in force is not known.
+    due: bool,
+}
+
+impl Running {
+    fn step(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<(Applied, usize), EngineError> {
+        let Self { wanted: has, engine, told, touched, due } = self;
+        let steps = diff_of(told, table, &*touched);
+        let outcome = engine.apply(Goal { table, uplinks: &wanted.uplinks }, &steps);
+        // Whether it succeeded or not: an engine that failed makes everything anew, from the goal and not from steps.
+        portreeve_table::apply(told, &steps);
+        touched.clear();
+        has.clone_from(wanted);
+        *due = outcome.is_err();
+        Ok((outcome?, steps.len()))
+    }
+}
+
+/// Whether the kernel does what the table says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing was tried yet.
+    NotYet,
+    /// It does.
+    InStep(BackendKind),
+    /// It may not: the last attempt failed.
+    Failed { why: String, failures: u32, again: Instant },
+}
+
+/// What one round did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    pub(crate) applied: Applied,
+    /// Steps that it was asked for.
+    pub(crate) steps: usize,
+    /// It is the first of this engine.
+    pub(crate) first: bool,
+}
+
+impl Program {
+    pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
+        let usable = usable.into_iter().collect();
+        Self { open, usable, running: None, cleared: false, standing: Standing::NotYet }
+    }
+
+    /// Notes what has changed, for the next round.
+    pub(crate) fn note(&mut self, changes: Changes) {
+        // An engine that is yet to be opened is told the whole table.
+        if let Some(running) = &mut self.running {
+            running.due |= changes.addresses;
+            running.touched.extend(changes.touched());
+        }
+    }
+
+    /// When the next round is due, if one is.
+    pub(crate) fn due(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
+        if let Standing::Failed { again, .. } = &self.standing {
+            return Some(*again);
+        }
+        let in_step = |running: &Running| running.wanted == *wanted && !running.due && running.touched.is_empty();
+        (!self.running.as_ref().is_some_and(in_step)).then_some(now)
+    }
+
+    /// Puts `table` in force as `wanted`. An engine that is replaced is cleared away when its successor is in force, so that
+    /// no packet meets neither; if the successor fails, it stays.
+    ///
+    /// # Errors
+    /// When the table is not known to be in force; [`due`](Self::due) then says when to try again.
+    pub(crate) fn round(
+        &mut self,
+        wanted: &Wanted,
+        table: &ForwardingTable,
+        now: Instant,
+    ) -> Result<Round, ProgramError> {
+        let round = self.attempt(wanted, table);
+        self.standing = match &round {
+            Ok(_) => Standing::InStep(wanted.kind),
+            Err(error) => {
+                let failures = match self.standing {
+                    Standing::Failed { failures, .. } => failures.saturating_add(1),
+                    _ => 1,
+                };
+                let wait = FIRST_WAIT.saturating_mul(1 << (failures - 1).min(16)).min(MAX_WAIT);
+                Standing::Failed { why: error.to_string(), failures, again: now + wait }
+            }
+        };
+        round
+    }
+
+    fn attempt(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<Round, ProgramError> {
+        let kind = wanted.kind;
+        let failed = |source| ProgramError::Apply { kind, source };
+        let round = match &mut self.running {
+            Some(running) if running.wanted.kind == kind => {
+                let (applied, steps) = running.step(wanted, table).map_err(failed)?;
+                Round { applied, steps, first: false }
+            }
+            _ => {
+                let mut fresh = Running {
+                    wanted: wanted.clone(),
+                    engine: (self.open)(kind).map_err(|source| ProgramError::Open { kind, source })?,
+                    told: ForwardingTable::default(),
+                    touched: table.services.keys().cloned().collect(),
+                    due: true,
+                };
+                let (applied, steps) = fresh.step(wanted, table).map_err(failed)?;
+                self.running = Some(fresh);
+                self.cleared = false;
+                Round { applied, steps, first: true }
+            }
+        };
+        if !self.cleared {
+            for other in self.usable.iter().copied().filter(|other| *other != kind) {
+                let cleared = (self.open)(other).and_then(|mut engine| engine.remove());
+                cleared.map_err(|source| ProgramError::Clear { kind: other, source })?;
+            }
+            self.cleared = true;
+        }
+        Ok(round)
+    }
+
+    /// Whether somebody else has changed what was programmed; if so, a round is due.
+    ///
+    /// # Errors
+    /// When that cannot be found out; then too a round is due, which tells more.
+    pub(crate) fn disturbed(&mut self) -> Result<bool, EngineError> {
+        let Some(running) = &mut self.running else { return Ok(false) };
+        let found = running.engine.integrity();
+        let lost = !matches!(found, Ok(Integrity::Intact | Integrity::Unknown));
+        running.due |= lost;
+        found.map(|_| lost)
+    }
+
+    /// Readable when [`disturbed`](Self::disturbed) should be asked; `None` if the engine in use has no such thing.
+    pub(crate) fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
+        self.running.as_ref().map_or(Ok(None), |running| running.engine.alarm())
+    }
+
+    /// Takes everything away, whatever engine has programmed it.
+    pub(crate) fn remove(&mut self) -> Result<(), ProgramError> {
+        self.running = None;
+        self.standing = Standing::NotYet;
+        for kind in self.usable.iter().copied() {
+            let removed = (self.open)(kind).and_then(|mut engine| engine.remove());
+            removed.map_err(|source| ProgramError::Clear { kind, source })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) const fn standing(&self) -> &Standing {
+        &self.standing
+    }
+}
+
+/// Why the kernel may not do what the table says.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProgramError {
+    /// The engine could not be opened.
+    #[error("{kind} cannot be used: {source}")]
+    Open { kind: BackendKind, source: EngineError },
+    /// The engine failed.
+    #[error("{kind}: {source}")]
+    Apply { kind: BackendKind, source: EngineError },
+    /// What another engine left could not be cleared away.
+    #[error("what {kind} programmed before cannot be removed: {source}")]
+    Clear { kind: BackendKind, source: EngineError },
+}
+
+#[cfg(test)]
+mod tests;

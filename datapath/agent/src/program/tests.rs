@@ -1,0 +1,206 @@
+use super::*;
+use portreeve_table::{Directive, Event, Index, Mode, OnNoLocal, Op};
+use std::sync::{Arc, Mutex};
+
+/// What a kernel would hold, and what it is told to do next.
+#[derive(Default)]
+struct Kernel {
+    table: Option<(BackendKind, ForwardingTable)>,
+    refuses: bool,
+    tampered: bool,
+    log: Vec<String>,
+}
+
+/// An engine that takes steps as the trait says, on a table instead of rules.
+struct OnTable {
+    kind: BackendKind,
+    kernel: Arc<Mutex<Kernel>>,
+    knows: bool,
+}
+
+impl Engine for OnTable {
+    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
+        let mut kernel = self.kernel.lock().unwrap();
+        if kernel.refuses {
+            self.knows = false;
+            return Err("no memory".into());
+        }
+        kernel.log.push(format!("{} {}", self.kind, if self.knows { steps.len().to_string() } else { "anew".into() }));
+        if !self.knows {
+            kernel.table = Some((self.kind, goal.table.clone()));
+            self.knows = true;
+            return Ok(Applied::Replaced);
+        }
+        let (_, table) = kernel.table.as_mut().unwrap();
+        portreeve_table::apply(table, steps);
+        Ok(Applied::Changed(steps.len()))
+    }
+
+    fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        if std::mem::take(&mut self.kernel.lock().unwrap().tampered) {
+            self.knows = false;
+            return Ok(Integrity::Lost);
+        }
+        Ok(Integrity::Intact)
+    }
+
+    fn remove(&mut self) -> Result<(), EngineError> {
+        self.kernel.lock().unwrap().log.push(format!("{} removed", self.kind));
+        Ok(())
+    }
+}
+
+fn program(kernel: &Arc<Mutex<Kernel>>) -> Program {
+    let kernel = Arc::clone(kernel);
+    let open = move |kind| -> Result<Box<dyn Engine>, EngineError> {
+        Ok(Box::new(OnTable { kind, kernel: Arc::clone(&kernel), knows: false }))
+    };
+    Program::new([BackendKind::Nftables, BackendKind::Iptables], Box::new(open))
+}
+
+fn wanted(kind: BackendKind) -> Wanted {
+    Wanted { kind, uplinks: [Interface::new("eth0").unwrap()].into() }
+}
+
+/// A Service `number`, claimed.
+fn claimed(index: &mut Index, number: u16) -> Changes {
+    let key = ServiceKey::new("shop", &format!("web-{number}"));
+    let service = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "spec": {"type": "NodePort", "externalTrafficPolicy": "Local", "clusterIP": "10.96.0.1",
+                 "ports": [{"port": 80, "nodePort": 30_000 + number}]},
+    }));
+    let input = portreeve_ingest::service(&service.unwrap(), &mut portreeve_table::Names::default()).unwrap();
+    let mut changes = index.apply(Event::Service(key.clone(), input));
+    let directive = Directive { mode: Mode::Local, on_no_local: OnNoLocal::Drop, source_ranges_on_node_ports: false };
+    changes.merge(index.apply(Event::Directive(key, directive)));
+    changes
+}
+
+fn log(kernel: &Arc<Mutex<Kernel>>) -> Vec<String> {
+    std::mem::take(&mut kernel.lock().unwrap().log)
+}
+
+#[test]
+fn the_first_round_tells_all_and_later_ones_what_was_touched() {
+    let (kernel, mut index, now) = (Arc::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    claimed(&mut index, 1);
+    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    assert_eq!((round.applied, round.first), (Applied::Replaced, true));
+    assert_eq!(program.due(&nft, now), None);
+    program.note(claimed(&mut index, 2));
+    assert_eq!(program.due(&nft, now), Some(now));
+    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    assert_eq!((round.applied, round.steps, round.first), (Applied::Changed(1), 1, false));
+    assert_eq!(log(&kernel), ["nftables anew", "iptables removed", "nftables 1"]);
+}
+
+#[test]
+fn another_engine_is_in_force_before_the_former_is_cleared_away() {
+    let (kernel, index, now) = (Arc::default(), Index::default(), Instant::now());
+    let mut program = program(&kernel);
+    program.round(&wanted(BackendKind::Nftables), &index.compiled().table, now).unwrap();
+    log(&kernel);
+    let iptables = wanted(BackendKind::Iptables);
+    assert_eq!(program.due(&iptables, now), Some(now));
+    program.round(&iptables, &index.compiled().table, now).unwrap();
+    assert_eq!(log(&kernel), ["iptables anew", "nftables removed"]);
+    program.remove().unwrap();
+    assert_eq!(log(&kernel), ["nftables removed", "iptables removed"]);
+}
+
+#[test]
+fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_table() {
+    let (kernel, mut index, start) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    program.round(&nft, &index.compiled().table, start).unwrap();
+    kernel.lock().unwrap().refuses = true;
+    program.note(claimed(&mut index, 1));
+    let mut now = start;
+    let waits: Vec<u128> = (0..12)
+        .map(|_| {
+            let error = program.round(&nft, &index.compiled().table, now).unwrap_err();
+            assert_eq!(error.to_string(), "nftables: no memory");
+            let again = program.due(&nft, now).unwrap();
+            let wait = again - now;
+            now = again;
+            wait.as_millis()
+        })
+        .collect();
+    assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
+    kernel.lock().unwrap().refuses = false;
+    log(&kernel);
+    assert_eq!(program.round(&nft, &index.compiled().table, now).unwrap().applied, Applied::Replaced);
+    assert_eq!(log(&kernel), ["nftables anew"]);
+    assert_eq!(program.standing(), &Standing::InStep(BackendKind::Nftables));
+    assert_eq!(kernel.lock().unwrap().table, Some((BackendKind::Nftables, index.compiled().table.clone())));
+}
+
+#[test]
+fn an_engine_whose_successor_fails_serves_on_and_is_told_the_news() {
+    let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    program.round(&nft, &index.compiled().table, now).unwrap();
+    kernel.lock().unwrap().refuses = true;
+    assert!(program.round(&wanted(BackendKind::Iptables), &index.compiled().table, now).is_err());
+    kernel.lock().unwrap().refuses = false;
+    program.note(claimed(&mut index, 1));
+    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    assert_eq!((round.applied, round.first), (Applied::Changed(1), false));
+}
+
+#[test]
+fn what_somebody_else_changed_is_mended_in_the_next_round() {
+    let (kernel, index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    assert!(!program.disturbed().unwrap(), "nothing is programmed yet");
+    program.round(&nft, &index.compiled().table, now).unwrap();
+    assert!(!program.disturbed().unwrap());
+    assert_eq!(program.due(&nft, now), None);
+    kernel.lock().unwrap().tampered = true;
+    assert!(program.disturbed().unwrap());
+    assert_eq!(program.due(&nft, now), Some(now));
+    assert_eq!(program.round(&nft, &index.compiled().table, now).unwrap().applied, Applied::Replaced);
+}
+
+/// Changes in any order, failures and restarts in between: what is in force at the end is what a fresh start gives.
+#[test]
+fn fifty_thousand_changes_with_failures_and_restarts_end_where_a_fresh_start_ends() {
+    let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    // A fixed sequence (Knuth's MMIX numbers), so that a failure can be looked into.
+    let mut state = 7_u64;
+    let mut random = |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let mut restarts = 0;
+    for _ in 0..50_000 {
+        let number = u16::try_from(random(200)).unwrap();
+        let changes = if random(3) == 0 {
+            index.apply(Event::ServiceGone(ServiceKey::new("shop", &format!("web-{number}"))))
+        } else {
+            claimed(&mut index, number)
+        };
+        program.note(changes);
+        match random(50) {
+            0 => {
+                program = self::program(&kernel);
+                restarts += 1;
+            }
+            1 => kernel.lock().unwrap().refuses = true,
+            2 => kernel.lock().unwrap().refuses = false,
+            3..20 => {
+                let refuses = kernel.lock().unwrap().refuses;
+                assert_eq!(program.round(&nft, &index.compiled().table, now).is_err(), refuses);
+                if !refuses {
+                    let table = kernel.lock().unwrap().table.clone().unwrap().1;
+                    assert_eq!(table, index.compiled().table);
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(restarts > 500);
+}
