@@ -2,6 +2,8 @@ use super::flow::{Answer, Asked, ask};
 use super::world::{Objects, World};
 use super::{service_name, show};
 use crate::source::parse;
+use portreeve_table::{ProxyReason, Reason};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 const CLUSTER: &str = include_str!("tests/cluster.yaml");
@@ -167,4 +169,15 @@ fn files_without_reports_and_nodes_say_what_is_taken_for_granted_and_policies_st
 fn a_service_is_written_as_kubectl_has_it() {
     assert_eq!(["svc/web", "Service/web", "services/web"].map(service_name), [Some("web"); 3]);
     assert_eq!(["ETP016", "pod/web"].map(service_name), [None; 2]);
+}
+
+#[test]
+fn every_reason_is_in_the_documentation() {
+    const PAGE: &str = include_str!("../../../config/docs/packets.md");
+    let first_cells = PAGE.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    let documented: BTreeSet<u8> =
+        first_cells.flat_map(|cell| cell.split(", ")).filter_map(|number| number.parse().ok()).collect();
+    let of_table = Reason::ALL.map(Reason::number);
+    let known: BTreeSet<u8> = of_table.into_iter().chain(ProxyReason::ALL.map(ProxyReason::number)).collect();
+    assert_eq!(documented, known);
 }

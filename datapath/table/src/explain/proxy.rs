@@ -55,6 +55,29 @@ pub enum ProxyReason {
 }
 
 impl ProxyReason {
+    /// Every reason, by number.
+    pub const ALL: [Self; 19] = [
+        Self::Unclaimed,
+        Self::Refused,
+        Self::NotProgrammed,
+        Self::PerhapsProgrammed,
+        Self::NoHandOver,
+        Self::Cluster,
+        Self::Local,
+        Self::FromNode,
+        Self::FromLocalPod,
+        Self::FromOtherPod,
+        Self::SourceInRange,
+        Self::SourceIsOwn,
+        Self::SourceRefused,
+        Self::Ready,
+        Self::Draining,
+        Self::NoLocal,
+        Self::Nowhere,
+        Self::Shared,
+        Self::OtherProxy,
+    ];
+
     /// Its number.
     #[must_use]
     pub const fn number(self) -> u8 {
