@@ -224,7 +224,10 @@ fn remarks(
     let ways = || nodes.iter().flat_map(|site| &site.answer.ways);
     let delivers = ways().any(|way| matches!(way.outcome, Outcome::Deliver { .. }));
     let affinity = affinity.filter(|_| delivers).map(|seconds| {
-        format!("sessionAffinity ClientIP: a client that was here within {seconds} s goes to the Pod it had, if that is among those.")
+        format!(
+            "sessionAffinity ClientIP: a client that was here within {seconds} s goes to the Pod it had, if that is among \
+             those."
+        )
     });
     let everywhere = [ProxyReason::Cluster, ProxyReason::FromNode, ProxyReason::FromLocalPod].map(ProxyReason::number);
     let drawn_everywhere = ways().any(|way| way.steps.iter().any(|step| everywhere.contains(&step.number)));

@@ -96,6 +96,23 @@ fn many_nodes_that_do_the_same_share_a_row() {
 }
 
 #[test]
+fn a_node_whose_agent_failed_and_a_backend_that_hands_nothing_over_are_told_apart() {
+    let decided = |yaml: &str, node: &str| {
+        let narrow = Narrow { node: Some(node), to: Some("192.0.2.10"), ..Narrow::default() };
+        let answer = answer_of(yaml, "web", "203.0.113.7", &narrow).unwrap();
+        let way = &answer.nodes[0].answer.ways[0];
+        (way.decider.as_str(), way.outcome.as_str())
+    };
+    let failed = CLUSTER.replace("reason: ReportOnly", "reason: ProgrammingFailed");
+    assert_eq!(decided(CLUSTER, "c"), ("kube-proxy", "drop"));
+    assert_eq!(decided(&failed, "c"), ("either", "depends"), "one would reject, the other drops");
+    let forward = CLUSTER.replace("onNoLocal: Reject", "onNoLocal: Forward");
+    assert_eq!(decided(&forward, "b"), ("portreeve", "forward"));
+    let backend = "backend: {asked: Auto, chosen: Nftables, reason: \"-\"}, conditions:";
+    assert_eq!(decided(&forward.replace("conditions:", backend), "b"), ("kube-proxy", "drop"));
+}
+
+#[test]
 fn many_pods_are_counted_in_the_matrix_and_named_in_full() {
     let pods = (10..40).map(|last| format!("- {{addresses: [10.244.0.{last}], nodeName: a}}\n      "));
     let pods: Vec<String> = pods.collect();
