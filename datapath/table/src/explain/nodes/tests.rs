@@ -1,6 +1,8 @@
 use super::*;
 use crate::input::{Mode, OnNoLocal, SliceInput};
+use crate::testing::world::{any_service, any_slice};
 use crate::testing::*;
+use proptest::prelude::*;
 
 const CLIENT: &str = "203.0.113.7:4711";
 
@@ -229,4 +231,26 @@ fn the_health_check_counts_ready_pods_of_this_node() {
     assert_eq!(asked(service()), Some(Health { port: 32000, ready: 1 }));
     assert_eq!(asked(cluster()), None);
     assert_eq!(explain_node(&Input::default(), &question(&web(), CLIENT)), None);
+}
+
+proptest! {
+    /// The promise of mode Local with `onNoLocal: Drop`: nothing but the proxy changes.
+    #[test]
+    fn in_any_world_the_table_drops_and_delivers_as_kube_proxy_would(
+        service in any_service(), slices in prop::collection::vec(any_slice(), 0..4), outside in 0..2_usize,
+    ) {
+        let service = ServiceInput { external_local: true, ..service };
+        let claimed = input(service.clone(), slices.clone());
+        let left = unclaimed(service, slices);
+        for client in [["203.0.113.7:1", "10.9.9.9:1"][outside], "[2001:db8:1::1]:1"] {
+            let answers = [&claimed, &left].map(|input| explain_node(input, &question(&web(), client)).expect("there"));
+            prop_assert_eq!(answers[0].ways.len(), answers[1].ways.len());
+            for (ours, theirs) in answers[0].ways.iter().zip(&answers[1].ways) {
+                // Refused and without a Pod anywhere: kube-proxy's own modes disagree.
+                if theirs.outcome != Outcome::Depends {
+                    prop_assert_eq!(&ours.outcome, &theirs.outcome, "{:?}\n{:?}", ours, theirs);
+                }
+            }
+        }
+    }
 }
