@@ -1,5 +1,6 @@
 //! The acts, in the order in which they are played.
 
+mod data_path;
 mod failover;
 mod hole;
 mod imbalance;
@@ -18,6 +19,7 @@ use anyhow::Result;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
+use self::data_path::{crash, explain, flush, local, no_local, takeover};
 use super::report::{ActReport, Measured, Report};
 use super::{Stage, install, say};
 
@@ -36,7 +38,7 @@ macro_rules! act {
 }
 
 /// The first act shows Kubernetes alone; all after the second build on the installation.
-const ACTS: [Act; 12] = [
+const ACTS: [Act; 18] = [
     act!("source-ip", "Cluster hides the client, Local keeps it, a node without Pods does not answer", source_ip::play),
     act!(
         "install",
@@ -53,6 +55,20 @@ const ACTS: [Act; 12] = [
     act!("migrate", "six legacy Services: planned, approved, migrated, rolled back", migrate::play),
     act!("spread", "Pods behind Local Services are spread by injection; the scheduler proves it", spread::play),
     act!("imbalance", "one Pod here, two there: predicted in kubectl get, counted in requests", imbalance::play),
+    act!(
+        "local",
+        "the Pod of the node that the packet came to sees the client; kube-proxy has no part in it",
+        local::play
+    ),
+    act!(
+        "no-local",
+        "a node without Pods: silence, a refusal or kube-proxy's decision, as the policy says",
+        no_local::play
+    ),
+    act!("explain", "what explain says of a packet and what becomes of it agree", explain::play),
+    act!("takeover", "from kube-proxy to the agents and back, with connections open", takeover::play),
+    act!("flush", "another party takes the agent's rules away: made good, with clients coming", flush::play),
+    act!("crash", "an agent is killed and comes back, with clients coming", crash::play),
     act!("failover", "the leader is killed, the other replica acts", failover::play),
     act!("webhook-down", "the webhook is gone, writes go on", webhook_down::play),
     act!("metrics", "every reconcile and review shows in metrics", metrics::play),

@@ -1,0 +1,138 @@
+//! The acts of the data path: what the agents do with packets of one Service, over each backend. They share a scene: a
+//! Pod on n1, one on n2 and none on n3, behind one dual-stack node port.
+
+pub(super) mod crash;
+pub(super) mod explain;
+pub(super) mod flush;
+pub(super) mod local;
+pub(super) mod no_local;
+pub(super) mod takeover;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::super::Stage;
+use super::super::backend::{Backend, namespace, node_port};
+use super::super::wait::until;
+use super::service;
+use crate::node::Node;
+
+const NAMESPACE: &str = "demo-data-path";
+const NAME: &str = "web";
+/// Lines of the Service's spec.
+const LINES: &str = "externalTrafficPolicy: Local\n  ipFamilyPolicy: PreferDualStack";
+/// Nodes with a Pod, and the one without.
+const WITH_POD: [&str; 2] = ["n1", "n2"];
+const WITHOUT_POD: &str = "n3";
+/// How long the API, the operator and the agents may take together until a wish is in the kernel.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// The ways to program packets that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Nftables,
+}
+
+impl Way {
+    const ALL: [Self; 1] = [Self::Nftables];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+        }
+    }
+
+    /// As DatapathConfig names it.
+    const fn spelled(self) -> &'static str {
+        match self {
+            Self::Nftables => "Nftables",
+        }
+    }
+
+    /// Whether the kernel of `node` has the scene's node port programmed by this backend.
+    async fn in_force(self, node: &Node, port: u16) -> Result<bool> {
+        let element = format!("{{ tcp . {port} }}");
+        let asked = match self {
+            Self::Nftables => ["nft", "get", "element", "inet", "portreeve", "node-frontends4", &element],
+        };
+        Ok(node.exec(&asked).await?.status.success())
+    }
+}
+
+/// The scene, once it stands.
+struct Scene {
+    port: u16,
+}
+
+impl Scene {
+    /// Sets the scene if it does not stand yet.
+    async fn set(stage: &Stage) -> Result<Self> {
+        if stage.kubectl.run(&["get", "namespace", NAMESPACE]).await?.code != 0 {
+            namespace(stage, NAMESPACE).await?;
+            for (name, node) in [("one", "n1"), ("two", "n2")] {
+                let nodes = [node];
+                Backend { namespace: NAMESPACE, name, app: NAME, replicas: 1, nodes: &nodes, pod_spec: "" }
+                    .deploy(stage)
+                    .await?;
+            }
+            stage.kubectl.apply(&service(NAMESPACE, NAME, "NodePort", LINES)).await?.ok()?;
+        }
+        Ok(Self { port: node_port(stage, NAMESPACE, NAME).await? })
+    }
+
+    /// Asks for a backend by DatapathConfig, and for the data path by a policy; waits until every node has it in force.
+    async fn claim(&self, stage: &Stage, way: Way, on_no_local: &str) -> Result<()> {
+        let backend = way.spelled();
+        let wish = format!(
+            "apiVersion: portreeve.io/v1alpha1\nkind: DatapathConfig\nmetadata: {{name: default}}\nspec: {{backend: {backend}}}\n---\n\
+             apiVersion: portreeve.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: data-path, namespace: {NAMESPACE}}}\nspec:\n  \
+             enforcement: {{mode: Warn}}\n  dataPath: {{mode: Local, onNoLocal: {on_no_local}}}\n"
+        );
+        stage.kubectl.apply(&wish).await?.ok()?;
+        let node_path = "{.items[*].status.backend.chosen}";
+        until(&format!("{backend} on every node"), WITHIN, || async {
+            let chosen = stage.kubectl.jsonpath(&["nodedatapaths"], node_path).await?;
+            ensure!(chosen.split_whitespace().all(|chosen| chosen == backend), "chosen: {chosen}");
+            self.everywhere(stage, way, true).await
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Takes the wish back; waits until no node has it in force.
+    async fn release(&self, stage: &Stage, way: Way) -> Result<()> {
+        stage.kubectl.run(&["-n", NAMESPACE, "delete", "trafficpolicy", "data-path"]).await?.ok()?;
+        until("every node to leave it to kube-proxy", WITHIN, || self.everywhere(stage, way, false)).await?;
+        Ok(())
+    }
+
+    async fn everywhere(&self, stage: &Stage, way: Way, wanted: bool) -> Result<()> {
+        for node in stage.cluster.nodes() {
+            ensure!(way.in_force(node, self.port).await? == wanted, "not yet on {}", node.name());
+        }
+        Ok(())
+    }
+
+    /// The node port at one address of each family.
+    fn addresses(&self, stage: &Stage, node: &str) -> Result<[SocketAddr; 2]> {
+        let address = stage.cluster.node(node)?.address();
+        Ok([IpAddr::from(address.v4), IpAddr::from(address.v6)].map(|ip| SocketAddr::new(ip, self.port)))
+    }
+}
+
+/// Packets that kube-proxy's rules about the scene's Service have counted on a node, in all tables of both families.
+async fn kube_proxy_counted(node: &Node) -> Result<u64> {
+    let mut all = 0;
+    for program in ["iptables-save", "ip6tables-save"] {
+        let output = node.exec(&[program, "--counters"]).await?;
+        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        let about = format!("\"{NAMESPACE}/{NAME}");
+        for line in String::from_utf8(output.stdout)?.lines().filter(|line| line.contains(&about)) {
+            let count = line.strip_prefix('[').and_then(|line| line.split_once(':'));
+            all += count.context("a rule without counters")?.0.parse::<u64>()?;
+        }
+    }
+    Ok(all)
+}
