@@ -9,6 +9,7 @@ mod backend;
 mod install;
 mod keep;
 mod kubectl;
+mod load;
 mod report;
 mod wait;
 
@@ -42,10 +43,13 @@ pub(crate) struct Stage {
 
 /// Brings a cluster up, plays all acts, writes `report.json` into `out`. With `keep` the cluster is returned.
 ///
+/// With `only` the other acts are left out, but for the installation.
+///
 /// An act that fails does not stop the ones after it, unless they build on it (the installation); the report says which.
-pub async fn play(out: &Path, keep: bool) -> Result<(Report, Option<Cluster>)> {
+pub async fn play(out: &Path, keep: bool, only: &[String]) -> Result<(Report, Option<Cluster>)> {
+    let acts = acts::chosen(only)?;
     let stage = raise().await?;
-    let report = acts::play_all(&stage).await;
+    let report = acts::play_all(&stage, &acts).await;
     report.write(out)?;
     say(&report.summary(out));
     let Stage { cluster, .. } = stage;

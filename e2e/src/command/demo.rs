@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// Hold the cluster in this process; what `--keep` starts in the background
     #[arg(long, hide = true, conflicts_with = "keep")]
     hold: bool,
+    /// Only these acts, by id, and the installation; all when absent
+    #[arg(long, value_delimiter = ',', value_name = "ACT")]
+    only: Vec<String>,
     /// Where `report.json` is written
     #[arg(long, default_value = "target/demo", value_name = "DIR")]
     out: PathBuf,
@@ -31,7 +34,7 @@ pub(crate) async fn run(arguments: &Arguments, interrupts: &mut Interrupts) -> R
     if arguments.keep {
         return keep(arguments, interrupts).await;
     }
-    let (report, cluster) = interrupts.or(demo::play(&arguments.out, arguments.hold)).await?;
+    let (report, cluster) = interrupts.or(demo::play(&arguments.out, arguments.hold, &arguments.only)).await?;
     if let Some(cluster) = cluster {
         cluster.hold().await?;
     }

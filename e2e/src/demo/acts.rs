@@ -15,17 +15,17 @@ mod webhook_down;
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use self::data_path::{crash, explain, flush, local, no_local, takeover};
+use self::data_path::{crash, explain, flush, local, no_local, takeover, uninstall};
 use super::report::{ActReport, Measured, Report};
 use super::{Stage, install, say};
 
 type Play = for<'a> fn(&'a Stage, &'a mut Measured) -> BoxFuture<'a, Result<()>>;
 
-struct Act {
+pub(super) struct Act {
     id: &'static str,
     title: &'static str,
     play: Play,
@@ -37,8 +37,11 @@ macro_rules! act {
     };
 }
 
+/// The act on which those after it build.
+const INSTALL: &str = "install";
+
 /// The first act shows Kubernetes alone; all after the second build on the installation.
-const ACTS: [Act; 18] = [
+const ACTS: [Act; 19] = [
     act!("source-ip", "Cluster hides the client, Local keeps it, a node without Pods does not answer", source_ip::play),
     act!(
         "install",
@@ -73,12 +76,26 @@ const ACTS: [Act; 18] = [
     act!("webhook-down", "the webhook is gone, writes go on", webhook_down::play),
     act!("metrics", "every reconcile and review shows in metrics", metrics::play),
     act!("nodes", "every node's agent reports", nodes::play),
+    act!(
+        "uninstall",
+        "uninstalled and installed again, with connections open: nothing is left, kube-proxy serves, and back",
+        uninstall::play
+    ),
 ];
 
-/// Plays every act; without the installation the ones that need it are not tried.
-pub(super) async fn play_all(stage: &Stage) -> Report {
+/// The acts of these ids and the installation; every act if there are none.
+pub(super) fn chosen(only: &[String]) -> Result<Vec<&'static Act>> {
+    for id in only {
+        let ids: Vec<&str> = ACTS.iter().map(|act| act.id).collect();
+        ensure!(ids.contains(&id.as_str()), "there is no act {id}; there are: {}", ids.join(", "));
+    }
+    Ok(ACTS.iter().filter(|act| only.is_empty() || act.id == INSTALL || only.iter().any(|id| id == act.id)).collect())
+}
+
+/// Plays these acts; without the installation the ones that need it are not tried.
+pub(super) async fn play_all(stage: &Stage, chosen: &[&Act]) -> Report {
     let mut acts: Vec<ActReport> = Vec::new();
-    for (number, act) in ACTS.iter().enumerate() {
+    for (number, act) in chosen.iter().enumerate() {
         say(&format!("\nAct {}  {}: {}", number + 1, act.id, act.title));
         let began = Instant::now();
         let mut measured = Measured::default();
@@ -87,7 +104,7 @@ pub(super) async fn play_all(stage: &Stage) -> Report {
         if let Some(error) = &error {
             say(&format!("        FAILED: {error}"));
         }
-        let uninstalled = act.id == "install" && error.is_some();
+        let uninstalled = act.id == INSTALL && error.is_some();
         acts.push(ActReport {
             id: act.id,
             title: act.title,
@@ -97,7 +114,7 @@ pub(super) async fn play_all(stage: &Stage) -> Report {
             error,
         });
         if uninstalled {
-            let rest = ACTS[number + 1..].iter();
+            let rest = chosen[number + 1..].iter();
             acts.extend(rest.map(|act| ActReport {
                 id: act.id,
                 title: act.title,

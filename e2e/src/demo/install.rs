@@ -17,6 +17,16 @@ pub(super) async fn install(stage: &Stage, measured: &mut Measured) -> Result<()
     stage.cluster.import_image(Path::new(&stage.image.path)).await?;
     measured.note("image", format!("{} {:.1} MB", stage.image.digest, stage.image.size as f64 / 1e6));
     let began = Instant::now();
+    helm_install(stage).await?;
+    answering(stage).await?;
+    measured.time("seconds_to_answer", began.elapsed());
+    let pods = stage.kubectl.run(&["-n", names::NAMESPACE, "get", "pods", "-o", "wide"]).await?.ok()?;
+    measured.note("pods", pods.stdout);
+    Ok(())
+}
+
+/// `helm install`, until every Pod is ready.
+pub(super) async fn helm_install(stage: &Stage) -> Result<()> {
     let helm = stage.kubectl.with_program(stage.helm.clone());
     helm.run(&["install", "portreeve", CHART, "--namespace", names::NAMESPACE, "--create-namespace"]).await?.ok()?;
     for deployment in [names::OPERATOR, names::WEBHOOK] {
@@ -27,10 +37,6 @@ pub(super) async fn install(stage: &Stage, measured: &mut Measured) -> Result<()
         .run(&["-n", names::NAMESPACE, "rollout", "status", &format!("daemonset/{}", names::AGENT), "--timeout=90s"])
         .await?
         .ok()?;
-    answering(stage).await?;
-    measured.time("seconds_to_answer", began.elapsed());
-    let pods = stage.kubectl.run(&["-n", names::NAMESPACE, "get", "pods", "-o", "wide"]).await?.ok()?;
-    measured.note("pods", pods.stdout);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ pub(super) mod flush;
 pub(super) mod local;
 pub(super) mod no_local;
 pub(super) mod takeover;
+pub(super) mod uninstall;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -55,7 +56,7 @@ impl Way {
     async fn in_force(self, node: &Node, port: u16) -> Result<bool> {
         let element = format!("{{ tcp . {port} }}");
         let asked = match self {
-            Self::Nftables => ["nft", "get", "element", "inet", "portreeve", "node-frontends4", &element],
+            Self::Nftables => ["nft", "get", "element", "inet", "portreeve", "node-ports4", &element],
         };
         Ok(node.exec(&asked).await?.status.success())
     }
@@ -93,6 +94,9 @@ impl Scene {
         stage.kubectl.apply(&wish).await?.ok()?;
         let node_path = "{.items[*].status.backend.chosen}";
         until(&format!("{backend} on every node"), WITHIN, || async {
+            let wish = ["-n", NAMESPACE, "servicetraffic", NAME];
+            let told = stage.kubectl.jsonpath(&wish, "{.spec.mode} {.spec.onNoLocal}").await?;
+            ensure!(told == format!("Local {on_no_local}"), "agents are told: {told}");
             let chosen = stage.kubectl.jsonpath(&["nodedatapaths"], node_path).await?;
             ensure!(chosen.split_whitespace().all(|chosen| chosen == backend), "chosen: {chosen}");
             self.everywhere(stage, way, true).await

@@ -17,7 +17,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     for way in Way::ALL {
         scene.claim(stage, way, "Drop").await?;
         let load = Load::start(client, scene.addresses(stage, "n1")?[0]).await?;
-        let element = format!("delete element inet portreeve node-frontends4 {{ tcp . {} }}", scene.port);
+        let element = format!("delete element inet portreeve node-ports4 {{ tcp . {} }}", scene.port);
         let harms: &[(&str, &str)] = match way {
             Way::Nftables => &[
                 ("the table deleted", "delete table inet portreeve"),
@@ -49,7 +49,7 @@ async fn whole(node: &crate::node::Node, way: Way, port: u16) -> Result<bool> {
     let rules = match way {
         Way::Nftables => {
             let chain = node.exec(&["nft", "list", "chain", "inet", "portreeve", "prerouting"]).await?;
-            String::from_utf8_lossy(&chain.stdout).contains("@node-frontends4")
+            String::from_utf8_lossy(&chain.stdout).contains("@node-ports4")
         }
     };
     Ok(rules && way.in_force(node, port).await?)
