@@ -5,10 +5,16 @@ use crate::key::Interface;
 use crate::table::ForwardingTable;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// Why an engine did not do what it was asked, in the words of the engine.
 pub type EngineError = Box<dyn Error + Send + Sync>;
+
+/// How long health checks come to our listeners without being [asked for](Engine::steer_health_checks) again: a process that
+/// hangs gives them back to kube-proxy after this time.
+pub const HEALTH_CHECK_LEASE: Duration = Duration::from_secs(6);
 
 /// What is to be in force on this node.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,17 @@ pub trait Engine: Send {
     /// # Errors
     /// When that cannot be found out.
     fn integrity(&mut self) -> Result<Integrity, EngineError>;
+
+    /// Lets TCP connections that open on an uplink to the health check node port of a Service in the table come to
+    /// `listeners`, one of a family, for [`HEALTH_CHECK_LEASE`] from now on; none ends it at once. Their addresses and ports
+    /// are those that the client asked for. Where nobody listens any more, and when the time is over, they go where they
+    /// would go without us. An engine that makes everything anew forgets it.
+    ///
+    /// # Errors
+    /// When it does not come to be; then these connections are left alone.
+    fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
+        if listeners.is_empty() { Ok(()) } else { Err("this engine leaves health check node ports alone".into()) }
+    }
 
     /// Takes everything of ours away. Established flows go on where they went, as long as something else on the node still
     /// asks for connection tracking, as kube-proxy does.

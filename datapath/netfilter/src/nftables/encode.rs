@@ -104,6 +104,8 @@ fn messages(command: &Command, sets: &mut u32) -> Vec<Step> {
             [(NEW_TABLE, CREATE), (DELETE_TABLE, 0)].map(|(command, flags)| Step::new(command, flags, ours())).into()
         }
         Command::RemoveElements(set, list) => elements(DELETE_ELEMENTS, 0, set.as_str(), list),
+        // Without a list of elements it is all of them.
+        Command::EmptySet(set) => vec![Step::new(DELETE_ELEMENTS, 0, ours().text(2, set.as_str()))],
         // NFTA_RULE_CHAIN
         Command::FlushChain(chain) => vec![Step::new(DELETE_RULE, 0, ours().text(2, chain.as_str()))],
         // NFTA_CHAIN_NAME
@@ -148,11 +150,17 @@ fn next(sets: &mut u32) -> u32 {
 /// `_DATA_LEN` 7, `_DESC` 9 (`NFTA_SET_DESC_SIZE` 1), `_ID` 10, `_TIMEOUT` 11 in milliseconds.
 fn new_set(name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
     let key = concatenated(fields.iter().map(|field| type_of(*field)));
-    let length = fields.iter().map(|field| registers(*field) * 4).sum();
+    let length = match fields.as_slice() {
+        // nft(8) ends itself over a key of one field that is longer than the field.
+        [Field::Protocol] => 1,
+        [Field::Port] => 2,
+        _ => fields.iter().map(|field| registers(*field) * 4).sum(),
+    };
     let flags = match kind {
         SetKind::Keys => 0,
         SetKind::Ranges => RANGES,
         SetKind::Remembered { .. } => TIMEOUT | DYNAMIC,
+        SetKind::Leases { .. } => TIMEOUT,
         SetKind::Chains | SetKind::Pods(_) => MAP,
     };
     let set = ours().text(2, name).number(3, flags).number(4, key).number(5, length).number(10, id);
@@ -162,6 +170,7 @@ fn new_set(name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
         SetKind::Remembered { seconds } => set
             .nested(9, &Attributes::new().number(1, REMEMBERED))
             .with(11, &(u64::from(*seconds) * 1000).to_be_bytes()),
+        SetKind::Leases { seconds } => set.with(11, &(seconds * 1000).to_be_bytes()),
         SetKind::Chains => set.number(6, VERDICTS).number(7, 0),
         SetKind::Pods(family) => {
             let fields = [Field::Destination(*family), Field::Port];
@@ -194,7 +203,10 @@ fn choices(chains: &[super::ruleset::Name], id: u32) -> Vec<Step> {
 fn elements(command: u16, flags: u16, set: &str, elements: &[(Key, Datum)]) -> Vec<Step> {
     let encoded = elements.iter().flat_map(|(key, datum)| match key {
         Key::Exact(values) => {
-            let key: Vec<u8> = values.iter().flat_map(bytes).collect();
+            let key = match values.as_slice() {
+                [one] => bytes(one),
+                several => several.iter().flat_map(|value| padded(&bytes(value))).collect(),
+            };
             vec![element(&key, &data(datum), 0)]
         }
         Key::Range(range) => {
@@ -268,7 +280,7 @@ fn pod_bytes(pod: SocketAddr) -> Vec<u8> {
     [address_bytes(pod.ip()), padded(&pod.port().to_be_bytes())].concat()
 }
 
-/// Fields of a key begin at multiples of four bytes, as registers do.
+/// Fields of a key of several begin at multiples of four bytes, as registers do.
 fn padded(bytes: &[u8]) -> Vec<u8> {
     let mut padded = bytes.to_vec();
     padded.resize(bytes.len().next_multiple_of(4), 0);
@@ -283,8 +295,8 @@ fn bytes(value: &Value) -> Vec<u8> {
             name
         }
         Value::Address(address) => address_bytes(*address),
-        Value::Protocol(protocol) => padded(&[number(*protocol)]),
-        Value::Port(port) => padded(&port.to_be_bytes()),
+        Value::Protocol(protocol) => vec![number(*protocol)],
+        Value::Port(port) => port.to_be_bytes().into(),
     }
 }
 

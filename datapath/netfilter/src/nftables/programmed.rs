@@ -1,5 +1,7 @@
 //! Our table in the kernel.
 
+mod health;
+
 use super::encode::encode;
 use super::ruleset::{Command, Ruleset, TABLE, render, replace};
 use super::watch::{Heard, Watch};
@@ -7,6 +9,7 @@ use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
 use portreeve_table::{Applied, Engine, EngineError, Goal, Integrity, Op};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 /// Why a ruleset is not known to be in force.
@@ -26,6 +29,9 @@ pub enum ApplyError {
     /// The kernel refused the steps as a whole.
     #[error("the kernel refuses the transaction: {0}")]
     Transaction(#[source] io::Error),
+    /// There is no table of ours to add to.
+    #[error("nothing is programmed yet; it can be asked again after the next round")]
+    Nothing,
 }
 
 /// Our table in a network namespace, and what is known of it.
@@ -34,6 +40,7 @@ pub struct Programmed {
     kernel: Connection,
     watch: Watch,
     in_force: Option<InForce>,
+    steered: Option<health::Steered>,
 }
 
 #[derive(Debug)]
@@ -60,7 +67,7 @@ impl Programmed {
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
         let watch = Watch::open(kernel.port()?)?;
-        Ok(Self { kernel, watch, in_force: None })
+        Ok(Self { kernel, watch, in_force: None, steered: None })
     }
 
     /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
@@ -123,6 +130,10 @@ impl Engine for Programmed {
 
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
         Ok(self.look()?)
+    }
+
+    fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
+        Ok(self.steer(listeners)?)
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {

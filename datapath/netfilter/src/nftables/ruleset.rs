@@ -15,12 +15,14 @@
 //! kube-proxy, and the mode `Balance` delivers as `Local` does.
 
 mod changes;
+mod health;
 mod model;
 mod names;
 mod service;
 mod text;
 
 pub use changes::{Command, replace};
+pub(crate) use health::{renewed, steering};
 pub(crate) use model::REMEMBERED;
 pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
 pub(crate) use names::TABLE;
@@ -106,6 +108,7 @@ fn frame(goal: Goal<'_>, widths: &BTreeMap<usize, usize>) -> Part {
     for refusal in Refusal::ALL {
         frame.chain(refusal.chain(), vec![refusal.rule()]);
     }
+    health::entrance(&mut frame);
     shared_delivery(&mut frame, widths);
     frame
 }

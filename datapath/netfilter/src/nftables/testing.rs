@@ -7,7 +7,7 @@ use portreeve_table::{
     SourceFilter, Standing, Target, diff,
 };
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// A port at these addresses, and at this node port if it is not 0, with these Pods.
@@ -57,6 +57,11 @@ pub(crate) fn guarded(entry: ServiceEntry, ranges: &[&str], own_address: bool) -
     ServiceEntry { sources: PerFamily { v4, v6: SourceFilter::Open }, ..entry }
 }
 
+/// With the health check node port 31239.
+pub(crate) fn checked(entry: ServiceEntry) -> ServiceEntry {
+    ServiceEntry { health_check_node_port: Some(31239), ..entry }
+}
+
 pub(crate) fn observed(entry: ServiceEntry) -> ServiceEntry {
     ServiceEntry { mode: ClaimedMode::Observe, ..entry }
 }
@@ -93,10 +98,10 @@ pub(crate) fn sample() -> ForwardingTable {
     table([
         (
             "web",
-            service([
+            checked(service([
                 port(Tcp, &["192.0.2.10", "192.0.2.11"], 80, 30080, &two),
                 port(Tcp, &["2001:db8::10"], 80, 30080, &six),
-            ]),
+            ])),
         ),
         ("dns", service([port(Udp, &["192.0.2.10"], 53, 30053, &two[..1])])),
         ("signal", service([port(Sctp, &["192.0.2.10"], 36412, 0, &two[..1])])),
@@ -109,7 +114,10 @@ pub(crate) fn sample() -> ForwardingTable {
         ("rejected", without_local(service([elsewhere(Tcp, &["192.0.2.41"], 80)]), OnNoLocal::Reject)),
         ("passed", without_local(service([elsewhere(Tcp, &["192.0.2.42"], 80)]), OnNoLocal::Passthrough)),
         ("empty", service([port(Tcp, &["192.0.2.43"], 80, 0, &[])])),
-        ("observed", guarded(observed(service([port(Tcp, &["192.0.2.50"], 80, 30050, &two)])), &ranges, false)),
+        (
+            "observed",
+            guarded(observed(checked(service([port(Tcp, &["192.0.2.50"], 80, 30050, &two)]))), &ranges, false),
+        ),
     ])
 }
 
@@ -130,6 +138,10 @@ impl Driven {
         let steps = diff(&self.table, table);
         self.table = table.clone();
         self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)
+    }
+
+    pub(crate) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
+        self.programmed.steer_health_checks(listeners)
     }
 
     pub(crate) fn integrity(&mut self) -> Integrity {

@@ -91,6 +91,15 @@ impl List {
                 self.immediate(port, &Attributes::new().with(1, &padded(&pod.port().to_be_bytes())[..2]));
                 self.translate(family);
             }
+            Statement::Steer(to) => {
+                let family = Family::of(to.ip());
+                let port = FIRST + registers(Field::Destination(family));
+                self.immediate(FIRST, &Attributes::new().with(1, &address_bytes(to.ip())));
+                self.immediate(port, &Attributes::new().with(1, &padded(&to.port().to_be_bytes())[..2]));
+                // NFTA_TPROXY_FAMILY, _REG_ADDR, _REG_PORT
+                let to = Attributes::new().number(1, family_number(family).into()).number(2, FIRST).number(3, port);
+                self.push("tproxy", &to);
+            }
             Statement::Remember(family, set) => {
                 self.load(&[Field::Source(*family)]);
                 // NFTA_DYNSET_SET_NAME, _OP, _SREG_KEY

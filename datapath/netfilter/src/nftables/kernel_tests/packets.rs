@@ -4,6 +4,8 @@
 //! and fd00:244::2 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
 //! on finds a listener, as it would find kube-proxy.
 
+mod health;
+
 use super::super::testing::{Driven, elsewhere, guarded, observed, port, service, sticky, table, without_local};
 use super::namespace::{Namespace, privileged};
 use portreeve_table::Protocol::{Tcp, Udp};

@@ -17,6 +17,8 @@ pub enum Command {
     RemoveTable,
     /// Takes elements out of a set.
     RemoveElements(Name, Vec<(Key, Datum)>),
+    /// Takes all elements out of a set.
+    EmptySet(Name),
     /// Takes all rules out of a chain.
     FlushChain(Name),
     /// Removes a chain without rules, to which nothing leads any more.
@@ -39,6 +41,7 @@ impl fmt::Display for Command {
             Self::ResetTable => out.write_str("reset the table"),
             Self::RemoveTable => out.write_str("remove the table"),
             Self::RemoveElements(set, elements) => write!(out, "remove {} elements from {set}", elements.len()),
+            Self::EmptySet(set) => write!(out, "empty set {set}"),
             Self::FlushChain(chain) => write!(out, "flush chain {chain}"),
             Self::RemoveChain(chain) => write!(out, "remove chain {chain}"),
             Self::RemoveSet(set) => write!(out, "remove set {set}"),

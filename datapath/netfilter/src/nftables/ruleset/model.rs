@@ -94,6 +94,11 @@ pub enum SetKind {
         /// Seconds.
         seconds: u32,
     },
+    /// Keys that go after this many seconds unless they are put in again.
+    Leases {
+        /// Seconds.
+        seconds: u64,
+    },
     /// A chain for each key.
     Chains,
     /// A Pod of this family for each key.
@@ -153,6 +158,9 @@ pub enum Statement {
     TranslateBy(Family, Vec<Field>, Name),
     /// Translates the destination to a Pod. nft(8) wants the transport matched before.
     TranslateTo(SocketAddr),
+    /// Gives the packet to the socket that listens at this address of the node, without changing the packet; goes on with
+    /// the next rule if none does. nft(8) wants the transport matched before.
+    Steer(SocketAddr),
     /// Adds the source address to a set, or renews it there; matches only if the set has room.
     Remember(Family, Name),
     /// Counts packets and bytes.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 pub(crate) fn part(key: &ServiceKey, entry: &ServiceEntry) -> Part {
     let own = Own::service(key);
     let mut part = Part::default();
+    super::health::of_service(&mut part, entry);
     for family in Family::BOTH {
         guard(&mut part, &own, entry, family);
     }

@@ -148,6 +148,7 @@ fn take(state: &mut Part, command: Command) {
                 assert_eq!(state.elements.remove(&(set.clone(), key)), Some(datum));
             }
         }
+        Command::EmptySet(set) => state.elements.retain(|(of, _), _| *of != set),
         Command::FlushChain(chain) => state.chains.get_mut(&chain).unwrap().rules.clear(),
         Command::RemoveChain(chain) => assert!(state.chains.remove(&chain).unwrap().rules.is_empty()),
         Command::RemoveSet(set) => {

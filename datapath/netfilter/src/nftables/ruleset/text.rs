@@ -24,6 +24,9 @@ impl Display for Part {
                     out,
                     "\tset {name} {{\n\t\ttype {keys}\n\t\tsize {REMEMBERED}\n\t\tflags dynamic,timeout\n\t\ttimeout {seconds}s"
                 )?,
+                SetKind::Leases { seconds } => {
+                    writeln!(out, "\tset {name} {{\n\t\ttype {keys}\n\t\tflags timeout\n\t\ttimeout {seconds}s")?;
+                }
                 SetKind::Chains => writeln!(out, "\tmap {name} {{\n\t\ttype {keys} : verdict")?,
                 SetKind::Pods(family) => {
                     let address = type_of(Field::Destination(*family));
@@ -129,6 +132,7 @@ impl Display for Statement {
             }
             Self::TranslateBy(family, of, map) => write!(out, "dnat {} to {} map @{map}", word(*family), fields(of)),
             Self::TranslateTo(pod) => write!(out, "dnat {} to {pod}", word(Family::of(pod.ip()))),
+            Self::Steer(to) => write!(out, "tproxy {} to {to}", word(Family::of(to.ip()))),
             Self::Remember(family, set) => write!(out, "update @{set} {{ {} }}", Field::Source(*family)),
             Self::Count => out.write_str("counter"),
             Self::Reject => out.write_str("reject with icmpx port-unreachable"),

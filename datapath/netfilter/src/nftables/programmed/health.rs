@@ -1,0 +1,31 @@
+//! Health checks on their way to listeners of ours, for as long as somebody asks for it.
+
+use super::super::ruleset::{renewed, steering};
+use super::{ApplyError, InForce, Programmed, commit};
+use std::net::SocketAddr;
+
+/// The table that steers, and where to.
+#[derive(Debug)]
+pub(super) struct Steered {
+    table: u64,
+    listeners: Vec<SocketAddr>,
+}
+
+impl Programmed {
+    /// Renews the lease of `listeners`, or ends it if there are none. The rules that lead to them are made once for a table:
+    /// a kernel without `tproxy` refuses them here, and with them nothing else.
+    pub(super) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), ApplyError> {
+        let Some(InForce { table, .. }) = &self.in_force else {
+            // What was programmed in another life has nobody who renews its lease.
+            return if listeners.is_empty() { Ok(()) } else { Err(ApplyError::Nothing) };
+        };
+        let table = table.handle;
+        let known = self.steered.take().is_some_and(|known| known.table == table && known.listeners == listeners);
+        if listeners.is_empty() {
+            return commit(&self.kernel, &renewed(false));
+        }
+        commit(&self.kernel, &if known { renewed(true) } else { steering(listeners) })?;
+        self.steered = Some(Steered { table, listeners: listeners.to_vec() });
+        Ok(())
+    }
+}
