@@ -3,8 +3,8 @@
 use super::ruleset::TABLE;
 use crate::message;
 use crate::netlink::NetlinkError;
-use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd as _, OwnedFd};
 
