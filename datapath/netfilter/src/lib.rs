@@ -5,6 +5,7 @@
 //! kernel, in a batch that the kernel checks and throws away. Nor does the engine start one: it writes its own messages,
 //! never lists what it wrote, and every change is one transaction.
 
+pub mod conntrack;
 mod iptables;
 mod message;
 mod netlink;

@@ -1,7 +1,8 @@
 //! Messages of the netfilter netlink family, as bytes. Numbers and layouts are those of `linux/netlink.h`,
-//! `linux/netfilter/nfnetlink.h` and `linux/netfilter/nf_tables.h`; headers are in the machine's byte order, numbers in
-//! attributes in the network's.
+//! `linux/netfilter/nfnetlink.h`, `linux/netfilter/nf_tables.h` and `linux/netfilter/nfnetlink_conntrack.h`; headers are in
+//! the machine's byte order, numbers in attributes in the network's.
 
+const SUBSYSTEM_CONNTRACK: u16 = 1;
 const SUBSYSTEM_NFTABLES: u16 = 10;
 const HEADER: usize = 16;
 /// Header of the netfilter family (`struct nfgenmsg`), behind the first.
@@ -13,10 +14,14 @@ pub(crate) const ACK: u16 = 0x4;
 pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const APPEND: u16 = 0x800;
+/// Asks for everything that fits the request rather than for one thing.
+pub(crate) const DUMP: u16 = 0x300;
 /// Set on the type of an attribute that holds attributes.
 const NESTED: u16 = 0x8000;
 /// Type of a message that carries an errno, zero for an acknowledgement.
 const ERROR: u16 = 2;
+/// Type of the message behind the last of a dump; carries an errno as well.
+const DONE: u16 = 3;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -34,6 +39,9 @@ pub(crate) const NEW_ELEMENTS: u16 = 12;
 pub(crate) const DELETE_ELEMENTS: u16 = 14;
 const GET_GENERATION: u16 = 16;
 
+pub(crate) const GET_FLOW: u16 = 1;
+pub(crate) const DELETE_FLOW: u16 = 2;
+
 const FAMILY_UNSPECIFIED: u8 = 0;
 const FAMILY_INET: u8 = 1;
 const HOOK_PREROUTING: u32 = 0;
@@ -48,6 +56,11 @@ impl Attributes {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     pub(crate) fn with(mut self, kind: u16, payload: &[u8]) -> Self {
@@ -86,7 +99,7 @@ impl Attributes {
 pub(crate) struct Messages(Vec<u8>);
 
 impl Messages {
-    fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Vec::new())
     }
 
@@ -115,16 +128,25 @@ impl Messages {
         self.0
     }
 
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// A message about connections of a family (`AF_INET`, `AF_INET6`).
+    pub(crate) fn conntrack(&mut self, command: u16, flags: u16, sequence: u32, family: u8, attributes: &Attributes) {
+        self.push(SUBSYSTEM_CONNTRACK << 8 | command, flags, sequence, family, 0, attributes);
+    }
+
     /// A message about something of the `inet` family.
     pub(crate) fn inet(&mut self, command: u16, flags: u16, sequence: u32, attributes: &Attributes) {
         self.push(SUBSYSTEM_NFTABLES << 8 | command, flags, sequence, FAMILY_INET, 0, attributes);
     }
 }
 
-/// A nat chain at `priority` of the prerouting hook.
-pub(crate) fn nat_chain(table: &str, chain: &str, priority: i32) -> Attributes {
+/// A chain of a type (`nat`, `filter`) at `priority` of the prerouting hook.
+pub(crate) fn base_chain(table: &str, chain: &str, kind: &str, priority: i32) -> Attributes {
     let hook = Attributes::new().number(1, HOOK_PREROUTING).with(2, &priority.to_be_bytes());
-    Attributes::new().text(1, table).text(3, chain).nested(4, &hook).text(7, "nat")
+    Attributes::new().text(1, table).text(3, chain).nested(4, &hook).text(7, kind)
 }
 
 /// Asks for the number of the current ruleset: answered by every kernel with nftables, and changes nothing.
@@ -148,7 +170,7 @@ pub(crate) fn nat_chain_dry_run(table: &str, priority: i32) -> Vec<u8> {
     let mut messages = Messages::batch();
     let make = CREATE | EXCLUSIVE | ACK;
     messages.inet(NEW_TABLE, make, 2, &Attributes::new().text(1, table));
-    messages.inet(NEW_CHAIN, make, 3, &nat_chain(table, "probe", priority));
+    messages.inet(NEW_CHAIN, make, 3, &base_chain(table, "probe", "nat", priority));
     messages.0
 }
 
@@ -172,13 +194,12 @@ pub(crate) fn answers(mut bytes: &[u8]) -> Option<Vec<Answer>> {
             return None;
         }
         let (kind, sequence) = (u32_at(bytes, 4)?.to_ne_bytes(), u32_at(bytes, 8)?);
-        found.push(if u16::from_ne_bytes([kind[0], kind[1]]) == ERROR {
-            match i32::from_ne_bytes(u32_at(&bytes[..length], HEADER)?.to_ne_bytes()) {
+        found.push(match u16::from_ne_bytes([kind[0], kind[1]]) {
+            ERROR | DONE => match i32::from_ne_bytes(u32_at(&bytes[..length], HEADER)?.to_ne_bytes()) {
                 0 => Answer::Done { sequence },
                 negative => Answer::Failed { sequence, errno: negative.checked_neg()? },
-            }
-        } else {
-            Answer::Data(bytes[..length].get(HEADER + FAMILY_HEADER..).unwrap_or_default().to_vec())
+            },
+            _ => Answer::Data(bytes[..length].get(HEADER + FAMILY_HEADER..)?.to_vec()),
         });
         bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
@@ -218,6 +239,18 @@ pub(crate) fn find(mut attributes: &[u8], kind: u16) -> Option<&[u8]> {
         }
         attributes = attributes.get(length.next_multiple_of(ALIGN)..)?;
     }
+}
+
+/// All attributes of a list. `None` if a length lies.
+pub(crate) fn attributes(mut list: &[u8]) -> Option<Vec<(u16, &[u8])>> {
+    let mut found = Vec::new();
+    while !list.is_empty() {
+        let header = u32_at(list, 0)?.to_ne_bytes();
+        let length = usize::from(u16::from_ne_bytes([header[0], header[1]]));
+        found.push((u16::from_ne_bytes([header[2], header[3]]) & !NESTED, list.get(4..length)?));
+        list = list.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
+    }
+    Some(found)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -267,6 +300,29 @@ mod tests {
         let mut lying = attributes;
         lying[0] = 2;
         assert_eq!(find(&lying, 4), None);
+    }
+
+    #[test]
+    fn all_attributes_of_a_list_are_given_unless_a_length_lies() {
+        let list = Attributes::new().text(1, "table").nested(4, &Attributes::new().number(7, 7)).0;
+        assert_eq!(attributes(&list), Some(vec![(1, &b"table\0"[..]), (4, &[8, 0, 7, 0, 0, 0, 0, 7][..])]));
+        assert_eq!(attributes(&list[..list.len() - 1]), None);
+        for length in [0_u8, 3, 200] {
+            let mut lying = list.clone();
+            lying[0] = length;
+            assert_eq!(attributes(&lying), None, "length {length}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_dump_carries_its_error() {
+        let ends = |value| {
+            let mut end = error(1, value);
+            end[4..6].copy_from_slice(&DONE.to_ne_bytes());
+            answers(&end)
+        };
+        assert_eq!(ends(0), Some(vec![Answer::Done { sequence: 1 }]));
+        assert_eq!(ends(-12), Some(vec![Answer::Failed { sequence: 1, errno: 12 }]));
     }
 
     #[test]

@@ -89,12 +89,18 @@ impl Connection {
 
     /// Sends `request`, gives the data of the answer and makes sure that the message of number `last` was acknowledged.
     pub(crate) fn ask(&self, request: &[u8], last: u32) -> Result<Option<Vec<u8>>, NetlinkError> {
-        let (mut data, mut done) = (None, false);
+        Ok(self.list(request, last)?.pop())
+    }
+
+    /// Sends `request`, gives the data of each answer and makes sure that they are all: that the message of number `last`
+    /// was acknowledged, or the dump that it asks for came to its end.
+    pub(crate) fn list(&self, request: &[u8], last: u32) -> Result<Vec<Vec<u8>>, NetlinkError> {
+        let (mut data, mut done) = (Vec::new(), false);
         for answer in self.exchange(request)? {
             match answer {
                 Answer::Failed { errno, .. } => return Err(NetlinkError::Refused(io::Error::from_raw_os_error(errno))),
                 Answer::Done { sequence } => done |= sequence == last,
-                Answer::Data(attributes) => data = Some(attributes),
+                Answer::Data(attributes) => data.push(attributes),
             }
         }
         if done { Ok(data) } else { Err(NetlinkError::Silent) }

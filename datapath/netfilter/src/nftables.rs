@@ -51,6 +51,6 @@ fn tried<T>(outcome: Result<T, NetlinkError>, held: Capabilities, seen: &str) ->
 #[cfg(test)]
 mod kernel_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

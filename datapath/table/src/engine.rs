@@ -1,7 +1,7 @@
 //! What the agent asks of an engine that programs packets.
 
 use crate::diff::Op;
-use crate::key::Interface;
+use crate::key::{Interface, Protocol, ServiceKey};
 use crate::table::ForwardingTable;
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// Why an engine did not do what it was asked, in the words of the engine.
 pub type EngineError = Box<dyn Error + Send + Sync>;
+
+/// Whether flows of a transport to a Pod that came through a frontend of a Service go on.
+pub type Keeps<'a> = &'a dyn Fn(&ServiceKey, Protocol, SocketAddr) -> bool;
 
 /// How long health checks come to our listeners without being [asked for](Engine::steer_health_checks) again: a process that
 /// hangs gives them back to kube-proxy after this time.
@@ -31,9 +34,23 @@ pub trait Engine: Send {
     /// from the one before ([`diff`](crate::diff())), so that an engine that knows what is in force does no more than they
     /// say; one that does not know makes everything anew, without a moment between the two.
     ///
+    /// When the goal is in force, the flows end whose Pods are [gone](Op::Gone).
+    ///
     /// # Errors
-    /// When the goal is not known to be in force. The next call makes everything anew.
+    /// When the goal is not known to be in force: the next call makes everything anew. Or when it is, and flows that must
+    /// end may go on: the next call tries to end them, whatever its steps.
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError>;
+
+    /// Ends the flows that came through frontends of `table` and that `keeps` does not keep, and gives their number. An
+    /// engine that starts does not know whose Pods went while none ran: an agent asks for it once, after the first
+    /// [apply](Self::apply).
+    ///
+    /// # Errors
+    /// When some of them may go on. They are not remembered; it can be asked again.
+    fn sweep(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<usize, EngineError> {
+        let _ = (table, keeps);
+        Ok(0)
+    }
 
     /// Readable whenever something has happened that [`integrity`](Self::integrity) should look into; `None` if nothing
     /// tells and looking from time to time is all that can be done.

@@ -5,7 +5,7 @@
 
 mod expression;
 
-use super::ruleset::{ChainKind, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, TABLE, Value};
+use super::ruleset::{ChainKind, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, Value};
 use crate::message::{
     self, ACK, APPEND, Attributes, CREATE, DELETE_CHAIN, DELETE_ELEMENTS, DELETE_RULE, DELETE_SET, DELETE_TABLE,
     Messages, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE,
@@ -57,13 +57,13 @@ fn sequence(number: usize) -> u32 {
     u32::try_from(number).expect("invariant: a batch of billions of messages does not fit into memory")
 }
 
-/// The batch that does `commands`.
-pub(crate) fn encode(commands: &[Command]) -> Batch {
+/// The batch that does `commands` to the table of this name.
+pub(crate) fn encode(table: &str, commands: &[Command]) -> Batch {
     let mut steps = Vec::new();
     let mut origins = Vec::new();
     let mut sets = 0;
     for (origin, command) in commands.iter().enumerate() {
-        steps.extend(messages(command, &mut sets));
+        steps.extend(messages(table, command, &mut sets));
         origins.resize(steps.len(), origin);
     }
     let mut batch = Messages::batch();
@@ -90,20 +90,22 @@ impl Step {
 }
 
 /// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`, `NFTA_SET_TABLE` and `NFTA_SET_ELEM_LIST_TABLE` are all 1.
-fn ours() -> Attributes {
-    Attributes::new().text(1, TABLE)
+fn of(table: &str) -> Attributes {
+    Attributes::new().text(1, table)
 }
 
-fn messages(command: &Command, sets: &mut u32) -> Vec<Step> {
+fn messages(table: &str, command: &Command, sets: &mut u32) -> Vec<Step> {
+    let ours = || of(table);
     match command {
         // Deleting what is not there is an error, making what is there is none.
         Command::ResetTable => [(NEW_TABLE, CREATE), (DELETE_TABLE, 0), (NEW_TABLE, CREATE)]
             .map(|(command, flags)| Step::new(command, flags, ours()))
             .into(),
+        Command::AddTable => vec![Step::new(NEW_TABLE, CREATE, ours())],
         Command::RemoveTable => {
             [(NEW_TABLE, CREATE), (DELETE_TABLE, 0)].map(|(command, flags)| Step::new(command, flags, ours())).into()
         }
-        Command::RemoveElements(set, list) => elements(DELETE_ELEMENTS, 0, set.as_str(), list),
+        Command::RemoveElements(set, list) => elements(DELETE_ELEMENTS, 0, || ours().text(2, set.as_str()), list),
         // Without a list of elements it is all of them.
         Command::EmptySet(set) => vec![Step::new(DELETE_ELEMENTS, 0, ours().text(2, set.as_str()))],
         // NFTA_RULE_CHAIN
@@ -112,21 +114,24 @@ fn messages(command: &Command, sets: &mut u32) -> Vec<Step> {
         Command::RemoveChain(chain) => vec![Step::new(DELETE_CHAIN, 0, ours().text(3, chain.as_str()))],
         // NFTA_SET_NAME
         Command::RemoveSet(set) => vec![Step::new(DELETE_SET, 0, ours().text(2, set.as_str()))],
-        Command::AddSet(name, set) => vec![Step::new(NEW_SET, CREATE, new_set(name.as_str(), set, next(sets)))],
+        Command::AddSet(name, set) => vec![Step::new(NEW_SET, CREATE, new_set(ours(), name.as_str(), set, next(sets)))],
         Command::AddChain(name, ChainKind::Regular) => {
             vec![Step::new(NEW_CHAIN, CREATE, ours().text(3, name.as_str()))]
         }
         Command::AddChain(name, ChainKind::NatPrerouting(priority)) => {
-            vec![Step::new(NEW_CHAIN, CREATE, message::nat_chain(TABLE, name.as_str(), *priority))]
+            vec![Step::new(NEW_CHAIN, CREATE, message::base_chain(table, name.as_str(), "nat", *priority))]
         }
-        Command::AddElements(set, list) => elements(NEW_ELEMENTS, CREATE, set.as_str(), list),
+        Command::AddChain(name, ChainKind::FilterPrerouting(priority)) => {
+            vec![Step::new(NEW_CHAIN, CREATE, message::base_chain(table, name.as_str(), "filter", *priority))]
+        }
+        Command::AddElements(set, list) => elements(NEW_ELEMENTS, CREATE, || ours().text(2, set.as_str()), list),
         Command::AddRule(chain, rule) => {
             let mut steps = Vec::new();
             let mut list = expression::List::default();
             for statement in &rule.0 {
                 let choices = if let Statement::Choose(chains) = statement {
                     let id = next(sets);
-                    steps.extend(choices(chains, id));
+                    steps.extend(choices(table, chains, id));
                     Some(id)
                 } else {
                     None
@@ -148,7 +153,7 @@ fn next(sets: &mut u32) -> u32 {
 
 /// Attributes that a set is made with: `NFTA_SET_NAME` 2, `_FLAGS` 3, `_KEY_TYPE` 4, `_KEY_LEN` 5, `_DATA_TYPE` 6,
 /// `_DATA_LEN` 7, `_DESC` 9 (`NFTA_SET_DESC_SIZE` 1), `_ID` 10, `_TIMEOUT` 11 in milliseconds.
-fn new_set(name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
+fn new_set(table: Attributes, name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
     let key = concatenated(fields.iter().map(|field| type_of(*field)));
     let length = match fields.as_slice() {
         // nft(8) ends itself over a key of one field that is longer than the field.
@@ -163,7 +168,7 @@ fn new_set(name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
         SetKind::Leases { .. } => TIMEOUT,
         SetKind::Chains | SetKind::Pods(_) => MAP,
     };
-    let set = ours().text(2, name).number(3, flags).number(4, key).number(5, length).number(10, id);
+    let set = table.text(2, name).number(3, flags).number(4, key).number(5, length).number(10, id);
     match kind {
         SetKind::Keys if fields == &[Field::Interface] => set.with(13, &in_host_order()),
         SetKind::Keys | SetKind::Ranges => set,
@@ -187,20 +192,20 @@ fn in_host_order() -> Vec<u8> {
 }
 
 /// The map of a choice: unnamed, and gone with its rule.
-fn choices(chains: &[super::ruleset::Name], id: u32) -> Vec<Step> {
+fn choices(table: &str, chains: &[super::ruleset::Name], id: u32) -> Vec<Step> {
     let size = u32::try_from(chains.len()).unwrap_or(u32::MAX);
     let flags = ANONYMOUS | CONSTANT | MAP;
-    let set = ours().text(2, expression::UNNAMED).number(3, flags).number(4, INTEGER).number(5, 4);
+    let set = of(table).text(2, expression::UNNAMED).number(3, flags).number(4, INTEGER).number(5, 4);
     let set = set.number(6, VERDICTS).number(7, 0).nested(9, &Attributes::new().number(1, size)).number(10, id);
     let mut steps = vec![Step::new(NEW_SET, CREATE, set.with(13, &in_host_order()))];
     let encoded = (0_u32..).zip(chains).map(|(number, chain)| element(&number.to_ne_bytes(), &goto(chain.as_str()), 0));
     // NFTA_SET_ELEM_LIST_SET_ID
-    let list = || ours().text(2, expression::UNNAMED).number(4, id);
+    let list = || of(table).text(2, expression::UNNAMED).number(4, id);
     steps.extend(lists(NEW_ELEMENTS, CREATE, list, encoded));
     steps
 }
 
-fn elements(command: u16, flags: u16, set: &str, elements: &[(Key, Datum)]) -> Vec<Step> {
+fn elements(command: u16, flags: u16, set: impl Fn() -> Attributes, elements: &[(Key, Datum)]) -> Vec<Step> {
     let encoded = elements.iter().flat_map(|(key, datum)| match key {
         Key::Exact(values) => {
             let key = match values.as_slice() {
@@ -217,7 +222,7 @@ fn elements(command: u16, flags: u16, set: &str, elements: &[(Key, Datum)]) -> V
             ends
         }
     });
-    lists(command, flags, || ours().text(2, set), encoded)
+    lists(command, flags, set, encoded)
 }
 
 /// Elements in as many messages as they need: `NFTA_SET_ELEM_LIST_ELEMENTS` 3, in it `NFTA_LIST_ELEM` 1.
@@ -330,7 +335,11 @@ const fn family_number(family: Family) -> u8 {
 const fn registers(field: Field) -> u32 {
     match field {
         Field::Interface | Field::Source(Family::V6) | Field::Destination(Family::V6) => 4,
-        Field::Source(Family::V4) | Field::Destination(Family::V4) | Field::Protocol | Field::Port => 1,
+        Field::Source(Family::V4)
+        | Field::Destination(Family::V4)
+        | Field::Protocol
+        | Field::SourcePort
+        | Field::Port => 1,
     }
 }
 
@@ -339,7 +348,7 @@ const fn type_of(field: Field) -> u32 {
         Field::Source(Family::V4) | Field::Destination(Family::V4) => 7,
         Field::Source(Family::V6) | Field::Destination(Family::V6) => 8,
         Field::Protocol => 12,
-        Field::Port => 13,
+        Field::SourcePort | Field::Port => 13,
         Field::Interface => 41,
     }
 }

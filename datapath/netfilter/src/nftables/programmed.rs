@@ -1,13 +1,16 @@
 //! Our table in the kernel.
 
 mod health;
+mod resets;
 
 use super::encode::encode;
 use super::ruleset::{Command, Ruleset, TABLE, render, replace};
 use super::watch::{Heard, Watch};
+use crate::conntrack::Flows;
 use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
-use portreeve_table::{Applied, Engine, EngineError, Goal, Integrity, Op};
+use portreeve_table::{Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op};
+use resets::Resets;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -41,6 +44,8 @@ pub struct Programmed {
     watch: Watch,
     in_force: Option<InForce>,
     steered: Option<health::Steered>,
+    flows: Flows,
+    resets: Resets,
 }
 
 #[derive(Debug)]
@@ -67,7 +72,7 @@ impl Programmed {
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
         let watch = Watch::open(kernel.port()?)?;
-        Ok(Self { kernel, watch, in_force: None, steered: None })
+        Ok(Self { kernel, watch, in_force: None, steered: None, flows: Flows::default(), resets: Resets::found() })
     }
 
     /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
@@ -121,7 +126,16 @@ impl Programmed {
 
 impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
-        Ok(self.program(goal, steps)?)
+        let before = self.in_force.as_ref().map(|in_force| &in_force.ruleset);
+        self.flows.note(steps, |service| before?.entry(service), goal.table);
+        let applied = self.program(goal, steps)?;
+        self.flows.end(goal.table, |flows| Ok(self.resets.begin(&self.kernel, flows)?))?;
+        self.resets.end_when_over(&self.kernel)?;
+        Ok(applied)
+    }
+
+    fn sweep(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<usize, EngineError> {
+        Ok(self.flows.sweep(table, keeps, |flows| Ok(self.resets.begin(&self.kernel, flows)?))?)
     }
 
     fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
@@ -129,6 +143,7 @@ impl Engine for Programmed {
     }
 
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        self.resets.end_when_over(&self.kernel)?;
         Ok(self.look()?)
     }
 
@@ -138,12 +153,17 @@ impl Engine for Programmed {
 
     fn remove(&mut self) -> Result<(), EngineError> {
         self.in_force = None;
+        self.resets.end(&self.kernel)?;
         Ok(commit(&self.kernel, &[Command::RemoveTable])?)
     }
 }
 
 fn commit(kernel: &Connection, commands: &[Command]) -> Result<(), ApplyError> {
-    let batch = encode(commands);
+    commit_to(kernel, TABLE, commands)
+}
+
+fn commit_to(kernel: &Connection, table: &str, commands: &[Command]) -> Result<(), ApplyError> {
+    let batch = encode(table, commands);
     let mut done = false;
     for answer in kernel.exchange(&batch.bytes)? {
         match answer {

@@ -18,6 +18,7 @@ mod changes;
 mod health;
 mod model;
 mod names;
+mod resets;
 mod service;
 mod text;
 
@@ -26,6 +27,7 @@ pub(crate) use health::{renewed, steering};
 pub(crate) use model::REMEMBERED;
 pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
 pub(crate) use names::TABLE;
+pub(crate) use resets::resetting;
 
 use ipnet::IpNet;
 use names::{PREROUTING, Place, UPLINKS};
@@ -60,6 +62,12 @@ impl Ruleset {
     #[must_use]
     pub fn part(&self, key: &ServiceKey) -> Option<Part> {
         self.services.get(key).map(|entry| service::part(key, entry))
+    }
+
+    /// The entry that this Service's part was made of; `None` if it is not in the table.
+    #[must_use]
+    pub fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
+        self.services.get(key).map(AsRef::as_ref)
     }
 
     /// All parts together.

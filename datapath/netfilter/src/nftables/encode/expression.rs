@@ -21,6 +21,9 @@ const NOT_EQUAL: u32 = 1;
 const META_INTERFACE: u32 = 6;
 const META_FAMILY: u32 = 15;
 const META_PROTOCOL: u32 = 16;
+/// `NFT_CT_STATE`; of its bits those of `IP_CT_ESTABLISHED` and `IP_CT_RELATED` (`NF_CT_STATE_BIT`).
+const CONNECTION_STATE: u32 = 0;
+const ESTABLISHED_RELATED: u32 = 0b110;
 /// `NFT_PAYLOAD_*_HEADER`.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
@@ -35,6 +38,8 @@ const DNAT: u32 = 1;
 /// `NFT_REJECT_ICMPX_UNREACH`, `NFT_REJECT_ICMPX_PORT_UNREACH`.
 const ICMPX: u32 = 2;
 const PORT_UNREACHABLE: u8 = 1;
+/// `NFT_REJECT_TCP_RST`.
+const TCP_RESET: u32 = 1;
 /// Flags of the TCP header (RFC 9293, 3.1), in its 14th byte.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;
@@ -69,6 +74,7 @@ impl List {
             Statement::Family(family) => self.family(*family),
             Statement::Protocol(protocol) => self.protocol(*protocol),
             Statement::NotOpening => self.not_opening(),
+            Statement::UnderWay => self.under_way(),
             Statement::In(fields, set) => self.look_up(fields, set.as_str(), None, 0),
             Statement::NotIn(fields, set) => self.look_up(fields, set.as_str(), None, INVERTED),
             Statement::Dispatch(fields, map) => self.look_up(fields, map.as_str(), Some(VERDICT), 0),
@@ -111,6 +117,7 @@ impl List {
             Statement::Reject => {
                 self.push("reject", &Attributes::new().number(1, ICMPX).with(2, &[PORT_UNREACHABLE]));
             }
+            Statement::Reset => self.push("reject", &Attributes::new().number(1, TCP_RESET).with(2, &[0])),
             Statement::Drop => self.immediate(VERDICT, &verdict(DROP)),
             Statement::Return => self.immediate(VERDICT, &verdict(RETURN)),
             Statement::Goto(chain) => self.immediate(VERDICT, &goto(chain.as_str())),
@@ -132,11 +139,23 @@ impl List {
     fn not_opening(&mut self) {
         self.protocol(Protocol::Tcp);
         self.payload(TRANSPORT, TCP_FLAGS, 1, FIRST);
-        let value = |byte| Attributes::new().with(1, &[byte]);
-        // NFTA_BITWISE_SREG, _DREG, _LEN, _MASK, _XOR
-        let mask = Attributes::new().number(1, FIRST).number(2, FIRST).number(3, 1);
-        self.push("bitwise", &mask.nested(4, &value(SYN_FIN_RST_ACK)).nested(5, &value(0)));
+        self.mask(&[SYN_FIN_RST_ACK]);
         self.compare(NOT_EQUAL, &[SYN]);
+    }
+
+    /// `NFTA_CT_DREG` 1, `_KEY` 2.
+    fn under_way(&mut self) {
+        self.push("ct", &Attributes::new().number(1, FIRST).number(2, CONNECTION_STATE));
+        self.mask(&ESTABLISHED_RELATED.to_ne_bytes());
+        self.compare(NOT_EQUAL, &[0; 4]);
+    }
+
+    /// Leaves these bits of the first register: `NFTA_BITWISE_SREG` 1, `_DREG` 2, `_LEN` 3, `_MASK` 4, `_XOR` 5.
+    fn mask(&mut self, bits: &[u8]) {
+        let length = u32::try_from(bits.len()).unwrap_or(u32::MAX);
+        let value = |bytes: &[u8]| Attributes::new().with(1, bytes);
+        let mask = Attributes::new().number(1, FIRST).number(2, FIRST).number(3, length);
+        self.push("bitwise", &mask.nested(4, &value(bits)).nested(5, &value(&vec![0; bits.len()])));
     }
 
     /// Fields one behind the other, from the first register on.
@@ -155,7 +174,8 @@ impl List {
                 Field::Destination(Family::V4) => self.payload(NETWORK, 16, 4, register),
                 Field::Source(Family::V6) => self.payload(NETWORK, 8, 16, register),
                 Field::Destination(Family::V6) => self.payload(NETWORK, 24, 16, register),
-                // The destination port is at the same place for TCP, UDP and SCTP.
+                // The ports are at the same places for TCP, UDP and SCTP.
+                Field::SourcePort => self.payload(TRANSPORT, 0, 2, register),
                 Field::Port => self.payload(TRANSPORT, 2, 2, register),
             }
             register += registers(*field);

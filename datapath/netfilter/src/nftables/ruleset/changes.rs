@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub enum Command {
     /// Makes our table anew and empty, whatever was there.
     ResetTable,
+    /// Makes our table, if there is none.
+    AddTable,
     /// Removes our table, if there is one.
     RemoveTable,
     /// Takes elements out of a set.
@@ -39,6 +41,7 @@ impl fmt::Display for Command {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ResetTable => out.write_str("reset the table"),
+            Self::AddTable => out.write_str("add the table"),
             Self::RemoveTable => out.write_str("remove the table"),
             Self::RemoveElements(set, elements) => write!(out, "remove {} elements from {set}", elements.len()),
             Self::EmptySet(set) => write!(out, "empty set {set}"),

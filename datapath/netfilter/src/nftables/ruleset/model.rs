@@ -41,6 +41,8 @@ pub enum Field {
     Destination(Family),
     /// Transport protocol.
     Protocol,
+    /// Source port of the transport header.
+    SourcePort,
     /// Destination port of the transport header.
     Port,
 }
@@ -54,7 +56,7 @@ pub enum Value {
     Address(IpAddr),
     /// Of [`Field::Protocol`].
     Protocol(Protocol),
-    /// Of [`Field::Port`].
+    /// Of [`Field::SourcePort`] and [`Field::Port`].
     Port(u16),
 }
 
@@ -122,6 +124,9 @@ pub enum ChainKind {
     /// From the kernel: the first packet of every connection that arrives from outside the node's own processes, at this
     /// priority of the prerouting hook.
     NatPrerouting(i32),
+    /// From the kernel: every packet that arrives from outside the node's own processes, at this priority of the prerouting
+    /// hook.
+    FilterPrerouting(i32),
 }
 
 /// A chain with its rules.
@@ -146,6 +151,8 @@ pub enum Statement {
     Protocol(Protocol),
     /// Matches TCP packets that do not open a connection: anything but SYN alone among SYN, ACK, RST and FIN.
     NotOpening,
+    /// Matches packets of connections that the kernel knows from packets of both directions, or that belong to one.
+    UnderWay,
     /// Matches packets whose fields are in a set.
     In(Vec<Field>, Name),
     /// Matches packets whose fields are not in a set.
@@ -167,6 +174,8 @@ pub enum Statement {
     Count,
     /// Answers with ICMP port unreachable and drops.
     Reject,
+    /// Answers a TCP packet with RST and drops it. nft(8) wants the transport matched before.
+    Reset,
     /// Drops.
     Drop,
     /// Leaves this chain; a packet that leaves the first one is passed on.

@@ -142,6 +142,7 @@ proptest! {
 
 fn take(state: &mut Part, command: Command) {
     match command {
+        Command::AddTable => {}
         Command::ResetTable | Command::RemoveTable => *state = Part::default(),
         Command::RemoveElements(set, elements) => {
             for (key, datum) in elements {

@@ -43,8 +43,13 @@ impl Display for Part {
         }
         for (name, Chain { kind, rules }) in &self.chains {
             writeln!(out, "\tchain {name} {{")?;
-            if let ChainKind::NatPrerouting(priority) = kind {
-                writeln!(out, "\t\ttype nat hook prerouting priority {priority}; policy accept;")?;
+            let base = match kind {
+                ChainKind::Regular => None,
+                ChainKind::NatPrerouting(priority) => Some(("nat", priority)),
+                ChainKind::FilterPrerouting(priority) => Some(("filter", priority)),
+            };
+            if let Some((word, priority)) = base {
+                writeln!(out, "\t\ttype {word} hook prerouting priority {priority}; policy accept;")?;
             }
             for rule in rules {
                 writeln!(out, "\t\t{rule}")?;
@@ -61,7 +66,7 @@ const fn type_of(field: Field) -> &'static str {
         Field::Source(Family::V4) | Field::Destination(Family::V4) => "ipv4_addr",
         Field::Source(Family::V6) | Field::Destination(Family::V6) => "ipv6_addr",
         Field::Protocol => "inet_proto",
-        Field::Port => "inet_service",
+        Field::SourcePort | Field::Port => "inet_service",
     }
 }
 
@@ -74,6 +79,7 @@ impl Display for Field {
             Self::Destination(Family::V4) => "ip daddr",
             Self::Destination(Family::V6) => "ip6 daddr",
             Self::Protocol => "meta l4proto",
+            Self::SourcePort => "th sport",
             Self::Port => "th dport",
         })
     }
@@ -123,6 +129,7 @@ impl Display for Statement {
             Self::Family(Family::V6) => out.write_str("meta nfproto ipv6"),
             Self::Protocol(protocol) => write!(out, "meta l4proto {protocol}"),
             Self::NotOpening => out.write_str("tcp flags & (fin|syn|rst|ack) != syn"),
+            Self::UnderWay => out.write_str("ct state established,related"),
             Self::In(of, set) => write!(out, "{} @{set}", fields(of)),
             Self::NotIn(of, set) => write!(out, "{} != @{set}", fields(of)),
             Self::Dispatch(of, map) => write!(out, "{} vmap @{map}", fields(of)),
@@ -136,6 +143,7 @@ impl Display for Statement {
             Self::Remember(family, set) => write!(out, "update @{set} {{ {} }}", Field::Source(*family)),
             Self::Count => out.write_str("counter"),
             Self::Reject => out.write_str("reject with icmpx port-unreachable"),
+            Self::Reset => out.write_str("reject with tcp reset"),
             Self::Drop => out.write_str("drop"),
             Self::Return => out.write_str("return"),
             Self::Goto(chain) => write!(out, "goto {chain}"),

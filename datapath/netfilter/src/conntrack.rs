@@ -1,0 +1,206 @@
+//! Flows that must end: found in the kernel's connection tracking, and forgotten there.
+//!
+//! A translated flow goes on to its Pod whatever rules say, since the kernel remembers it beside the rules. When the Pod is
+//! gone, its entry is deleted: the next datagram of UDP and the next SYN or INIT are then as the first of a new flow. A TCP
+//! client that is not told would go on sending into nothing; the rule that tells it is the engine's to make
+//! ([`Flows::end`]).
+//!
+//! What is ours is told by addresses alone: it came to a frontend of the Service, from outside, and goes to the Pod. A flow
+//! whose source is a Pod or this node, or was translated, was not taken by our rules but by another proxy's. One that
+//! another proxy took from outside before the Service was claimed looks like ours and ends like ours.
+
+mod ending;
+mod flow;
+
+pub use flow::Flow;
+
+use crate::message::{ACK, Answer, DELETE_FLOW, DUMP, GET_FLOW, Messages};
+use crate::netlink::{Connection, NetlinkError};
+use ending::{Endings, Owners};
+use portreeve_table::{EngineError, Family, ForwardingTable, Keeps, Op, Protocol, ServiceEntry, ServiceKey};
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+
+/// Most Pods for each of which the kernel goes through its connections once; for more it is cheaper to be told all that are
+/// translated.
+const FEW: usize = 8;
+/// Deletions in one datagram. Each may be answered, and all answers must fit into the socket's buffer.
+const DELETIONS: usize = 64;
+
+/// Why flows that must end may go on. They are remembered, and ended with the next attempt.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// The kernel does not tell of its connections.
+    #[error(
+        "flows of Pods that are gone cannot be looked for, and are with the next attempt: {0}; see that the kernel has the \
+         module nf_conntrack_netlink"
+    )]
+    Find(#[source] NetlinkError),
+    /// An entry cannot be deleted; one that a flowtable has taken can when it is idle for a while.
+    #[error("flows of Pods that are gone cannot be deleted, and are with the next attempt: {0}")]
+    Forget(#[source] NetlinkError),
+    /// The engine has no rule that resets them.
+    #[error("clients of Pods that are gone cannot be reset, and are with the next attempt: {0}")]
+    Reset(#[source] EngineError),
+}
+
+/// The connections of the calling thread's network namespace, and which of them are to end.
+#[derive(Debug, Default)]
+pub struct Flows {
+    kernel: Option<Connection>,
+    endings: Endings,
+}
+
+impl Flows {
+    /// Remembers which flows `steps` say must end, until they [have](Self::end). `before` has the entries that the steps
+    /// lead from, as far as they are known: flows came through their frontends.
+    pub fn note<'a>(
+        &mut self,
+        steps: &[Op],
+        before: impl Fn(&ServiceKey) -> Option<&'a ServiceEntry>,
+        goal: &ForwardingTable,
+    ) {
+        self.endings.note(steps, before, goal);
+    }
+
+    /// Ends all flows that must end, when the rules of `table` are in force so that none comes back. Gives their number.
+    ///
+    /// `reset` gets the flows of TCP and must see to it that from now on, and for some minutes, every packet from such a
+    /// client to such a frontend that does not open a connection, and belongs to none that the kernel knows, is answered with
+    /// a RST. It is called before the entries are deleted: until then such packets belong to a known one. Behind the
+    /// deletion they come to the prerouting hooks with the frontend as destination; where rules can reject only at the input
+    /// and forward hooks, as those of iptables, that is where they are found. For SCTP there is nothing to call: netfilter
+    /// sends no ABORT, and the association ends when its packets stay without an answer.
+    ///
+    /// # Errors
+    /// When some may go on; the next call tries again.
+    pub fn end(
+        &mut self,
+        table: &ForwardingTable,
+        reset: impl FnOnce(&[Flow]) -> Result<(), EngineError>,
+    ) -> Result<usize, EndError> {
+        self.endings.drop_those_kept(table);
+        if self.endings.is_empty() {
+            return Ok(0);
+        }
+        let pods = self.endings.pods().collect();
+        let mut flows = self.find(&pods).map_err(EndError::Find)?;
+        flows.retain(|flow| self.endings.has(flow, table));
+        let ended = self.finish(&flows, reset)?;
+        self.endings = Endings::default();
+        Ok(ended)
+    }
+
+    /// Ends the flows of Services of `table` that `keeps` does not keep, as [`end`](Self::end) does. Nothing is remembered
+    /// of those that cannot be ended.
+    ///
+    /// # Errors
+    /// When some may go on.
+    pub fn sweep(
+        &mut self,
+        table: &ForwardingTable,
+        keeps: Keeps<'_>,
+        reset: impl FnOnce(&[Flow]) -> Result<(), EngineError>,
+    ) -> Result<usize, EndError> {
+        let mut flows = Vec::new();
+        for family in Family::BOTH {
+            flows.extend(self.dump(family, None).map_err(EndError::Find)?);
+        }
+        let owners = Owners::of(table);
+        flows.retain(|flow| owners.find(flow).is_some_and(|service| !keeps(service, flow.protocol, flow.pod)));
+        self.finish(&flows, reset)
+    }
+
+    /// Datagrams are forgotten even if no rule can be made for the others.
+    fn finish(
+        &mut self,
+        flows: &[Flow],
+        reset: impl FnOnce(&[Flow]) -> Result<(), EngineError>,
+    ) -> Result<usize, EndError> {
+        let of = |wanted: &[Protocol]| -> Vec<Flow> {
+            flows.iter().filter(|flow| wanted.contains(&flow.protocol)).cloned().collect()
+        };
+        let mut ended = self.forget(&of(&[Protocol::Udp, Protocol::Sctp])).map_err(EndError::Forget)?;
+        let tcp = of(&[Protocol::Tcp]);
+        if !tcp.is_empty() {
+            reset(&tcp).map_err(EndError::Reset)?;
+            ended += self.forget(&tcp).map_err(EndError::Forget)?;
+        }
+        Ok(ended)
+    }
+
+    /// Flows to any of `pods`, and perhaps more.
+    fn find(&mut self, pods: &BTreeSet<(Protocol, SocketAddr)>) -> Result<Vec<Flow>, NetlinkError> {
+        let mut flows = Vec::new();
+        for family in Family::BOTH {
+            let pods: Vec<_> = pods.iter().filter(|(_, pod)| Family::of(pod.ip()) == family).copied().collect();
+            if pods.len() > FEW {
+                flows.extend(self.dump(family, None)?);
+            } else {
+                for pod in pods {
+                    flows.extend(self.dump(family, Some(pod))?);
+                }
+            }
+        }
+        Ok(flows)
+    }
+
+    fn dump(&mut self, family: Family, pod: Option<(Protocol, SocketAddr)>) -> Result<Vec<Flow>, NetlinkError> {
+        let mut request = Messages::new();
+        request.conntrack(GET_FLOW, DUMP, 1, number(family), &flow::translated(pod));
+        let request = request.finish();
+        let mut flows = Vec::new();
+        for answer in self.with_kernel(|kernel| kernel.list(&request, 1))? {
+            flows.extend(Flow::read(&answer).map_err(|_| NetlinkError::Malformed)?);
+        }
+        Ok(flows)
+    }
+
+    /// Deletes entries, and gives the number of those that were still there.
+    fn forget(&mut self, flows: &[Flow]) -> Result<usize, NetlinkError> {
+        let (mut forgotten, mut refused) = (0, None);
+        for chunk in flows.chunks(DELETIONS) {
+            let mut request = Messages::new();
+            let mut last = 0;
+            for flow in chunk {
+                last += 1;
+                request.conntrack(DELETE_FLOW, ACK, last, number(flow.family()), &flow.name());
+            }
+            let request = request.finish();
+            let answers = self.with_kernel(|kernel| kernel.exchange(&request))?;
+            if answers.len() != chunk.len() {
+                return Err(NetlinkError::Silent);
+            }
+            for answer in answers {
+                match answer {
+                    Answer::Done { .. } => forgotten += 1,
+                    Answer::Failed { errno, .. } => {
+                        let error = io::Error::from_raw_os_error(errno);
+                        if error.kind() != io::ErrorKind::NotFound {
+                            refused = Some(NetlinkError::Refused(error));
+                        }
+                    }
+                    Answer::Data(_) => return Err(NetlinkError::Malformed),
+                }
+            }
+        }
+        refused.map_or(Ok(forgotten), Err)
+    }
+
+    /// A socket that failed may have answers of an old request to give: the next request begins with another.
+    fn with_kernel<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
+        let kernel = self.kernel.take().map_or_else(Connection::open, Ok)?;
+        let done = work(&kernel)?;
+        self.kernel = Some(kernel);
+        Ok(done)
+    }
+}
+
+/// `AF_INET`, `AF_INET6`.
+const fn number(family: Family) -> u8 {
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
+}
