@@ -15,7 +15,7 @@ use crate::http::{self, Target};
 use crate::outside::OutsideClient;
 
 /// Connections that are kept open, as long as the load lasts.
-const KEPT: usize = 16;
+pub(crate) const KEPT: usize = 16;
 /// Pause between two requests on one kept connection, and between two new connections.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A SYN that is lost comes again after a second, a segment after 200 ms: whoever waits longer has lost something.
@@ -32,6 +32,8 @@ pub(crate) struct Load {
 /// What became of the requests.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
+    /// Connections that were to stay open.
+    pub(crate) kept: usize,
     /// Answered on connections that stood from the beginning to the end.
     pub(crate) on_kept: usize,
     /// Answered on connections of their own.
@@ -43,14 +45,14 @@ pub(crate) struct Counted {
 }
 
 impl Load {
-    /// Opens the kept connections to `to` and begins. Returns when each of them has been answered once.
-    pub(crate) async fn start(client: &OutsideClient, to: SocketAddr) -> Result<Self> {
+    /// Opens `kept` connections to `to` that stay open, and begins. Returns when each of them has been answered once.
+    pub(crate) async fn start(client: &OutsideClient, to: SocketAddr, kept: usize) -> Result<Self> {
         let (stop, netns) = (Arc::new(AtomicBool::new(false)), client.netns().clone());
         let stopped = Arc::clone(&stop);
         let (ready, is_ready) = tokio::sync::oneshot::channel();
         let thread = std::thread::Builder::new()
             .name("load".into())
-            .spawn(move || netns.block_on(|| run(to, stopped, ready)).map_err(anyhow::Error::from)?)?;
+            .spawn(move || netns.block_on(|| run(to, kept, stopped, ready)).map_err(anyhow::Error::from)?)?;
         let load = Self { stop, thread };
         match is_ready.await {
             Ok(()) => Ok(load),
@@ -70,7 +72,7 @@ impl Load {
 impl Counted {
     /// Nothing was lost, and there was something to lose.
     pub(crate) fn unharmed(&self) -> Result<()> {
-        ensure!(self.on_kept > 0 && self.on_new > 0, "the load was none: {self:?}");
+        ensure!(self.on_new > 0 && (self.on_kept > 0 || self.kept == 0), "the load was none: {self:?}");
         ensure!(
             self.lost.is_empty(),
             "{} requests were lost, first: {}",
@@ -82,18 +84,23 @@ impl Counted {
 
     /// In one line.
     pub(crate) fn shown(&self) -> String {
-        let Self { on_kept, on_new, lost, slowest } = self;
+        let Self { kept, on_kept, on_new, lost, slowest } = self;
         let slowest = slowest.as_secs_f64() * 1000.0;
         format!(
-            "{on_kept} on {KEPT} kept connections, {on_new} on new ones, {} lost, slowest {slowest:.1} ms",
+            "{on_kept} on {kept} kept connections, {on_new} on new ones, {} lost, slowest {slowest:.1} ms",
             lost.len()
         )
     }
 }
 
-async fn run(to: SocketAddr, stop: Arc<AtomicBool>, ready: tokio::sync::oneshot::Sender<()>) -> Result<Counted> {
+async fn run(
+    to: SocketAddr,
+    connections: usize,
+    stop: Arc<AtomicBool>,
+    ready: tokio::sync::oneshot::Sender<()>,
+) -> Result<Counted> {
     let mut kept = Vec::new();
-    for number in 0..KEPT {
+    for number in 0..connections {
         let mut connection = TcpStream::connect(to).await.with_context(|| format!("connect to {to}"))?;
         connection.set_nodelay(true)?;
         ask(&mut connection, to, &format!("first-{number}")).await?;
@@ -104,7 +111,7 @@ async fn run(to: SocketAddr, stop: Arc<AtomicBool>, ready: tokio::sync::oneshot:
     let tasks = kept.into_iter().enumerate().map(|(number, connection)| keep(connection, to, number, &stop));
     let work = async { futures::join!(futures::future::join_all(tasks), renew(to, &stop)) };
     let (on_kept, on_new) = tokio::time::timeout(LONGEST, work).await.context("the load was not stopped in time")?;
-    let mut all = on_new;
+    let mut all = Counted { kept: connections, ..on_new };
     for one in on_kept {
         all.on_kept += one.on_kept;
         all.lost.extend(one.lost);

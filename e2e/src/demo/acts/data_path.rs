@@ -2,6 +2,7 @@
 //! Pod on n1, one on n2 and none on n3, behind one dual-stack node port.
 
 pub(super) mod crash;
+pub(super) mod drain;
 pub(super) mod explain;
 pub(super) mod flush;
 pub(super) mod local;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::super::Stage;
-use super::super::backend::{Backend, namespace, node_port};
+use super::super::backend::{Backend, namespace, node_port, seen_address};
 use super::super::wait::until;
 use super::service;
 use crate::node::Node;
@@ -80,25 +81,23 @@ impl Scene {
             }
             stage.kubectl.apply(&service(NAMESPACE, NAME, "NodePort", LINES)).await?.ok()?;
         }
-        Ok(Self { port: node_port(stage, NAMESPACE, NAME).await? })
+        let scene = Self { port: node_port(stage, NAMESPACE, NAME).await? };
+        // What the agents release kube-proxy must be able to serve.
+        for node in WITH_POD {
+            for to in scene.addresses(stage, node)? {
+                seen_address(stage, &format!("http://{to}/clientip")).await?;
+            }
+        }
+        Ok(scene)
     }
 
     /// Asks for a backend by DatapathConfig, and for the data path by a policy; waits until every node has it in force.
     async fn claim(&self, stage: &Stage, way: Way, on_no_local: &str) -> Result<()> {
-        let backend = way.spelled();
-        let wish = format!(
-            "apiVersion: portreeve.io/v1alpha1\nkind: DatapathConfig\nmetadata: {{name: default}}\nspec: {{backend: {backend}}}\n---\n\
-             apiVersion: portreeve.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: data-path, namespace: {NAMESPACE}}}\nspec:\n  \
-             enforcement: {{mode: Warn}}\n  dataPath: {{mode: Local, onNoLocal: {on_no_local}}}\n"
-        );
-        stage.kubectl.apply(&wish).await?.ok()?;
-        let node_path = "{.items[*].status.backend.chosen}";
-        until(&format!("{backend} on every node"), WITHIN, || async {
+        wish(stage, way, NAMESPACE, on_no_local).await?;
+        until("the claim on every node", WITHIN, || async {
             let wish = ["-n", NAMESPACE, "servicetraffic", NAME];
             let told = stage.kubectl.jsonpath(&wish, "{.spec.mode} {.spec.onNoLocal}").await?;
             ensure!(told == format!("Local {on_no_local}"), "agents are told: {told}");
-            let chosen = stage.kubectl.jsonpath(&["nodedatapaths"], node_path).await?;
-            ensure!(chosen.split_whitespace().all(|chosen| chosen == backend), "chosen: {chosen}");
             self.everywhere(stage, way, true).await
         })
         .await?;
@@ -124,6 +123,24 @@ impl Scene {
         let address = stage.cluster.node(node)?.address();
         Ok([IpAddr::from(address.v4), IpAddr::from(address.v6)].map(|ip| SocketAddr::new(ip, self.port)))
     }
+}
+
+/// Asks for a backend by DatapathConfig, and for the data path in a namespace by a policy; waits until every node has chosen.
+async fn wish(stage: &Stage, way: Way, namespace: &str, on_no_local: &str) -> Result<()> {
+    let backend = way.spelled();
+    let wish = format!(
+        "apiVersion: portreeve.io/v1alpha1\nkind: DatapathConfig\nmetadata: {{name: default}}\nspec: {{backend: {backend}}}\n---\n\
+         apiVersion: portreeve.io/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: data-path, namespace: {namespace}}}\nspec:\n  \
+         enforcement: {{mode: Warn}}\n  dataPath: {{mode: Local, onNoLocal: {on_no_local}}}\n"
+    );
+    stage.kubectl.apply(&wish).await?.ok()?;
+    until(&format!("{backend} on every node"), WITHIN, || async {
+        let chosen = stage.kubectl.jsonpath(&["nodedatapaths"], "{.items[*].status.backend.chosen}").await?;
+        ensure!(chosen.split_whitespace().all(|chosen| chosen == backend), "chosen: {chosen}");
+        Ok(())
+    })
+    .await?;
+    Ok(())
 }
 
 /// Packets that kube-proxy's rules about the scene's Service have counted on a node, in all tables of both families.

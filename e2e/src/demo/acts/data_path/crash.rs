@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use portreeve_crds::names;
 
-use super::super::super::load::Load;
+use super::super::super::load::{KEPT, Load};
 use super::super::super::wait::until;
 use super::super::super::{Measured, Stage};
 use super::{Scene, Way};
@@ -16,7 +16,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     let (client, node) = (&stage.cluster.clients()[0], stage.cluster.node("n1")?);
     for way in Way::ALL {
         scene.claim(stage, way, "Drop").await?;
-        let load = Load::start(client, scene.addresses(stage, "n1")?[0]).await?;
+        let load = Load::start(client, scene.addresses(stage, "n1")?[0], KEPT).await?;
         let (before, began) = (agent(node).await?, Instant::now());
         let killed = node.exec(&["kill", "-KILL", &before]).await?;
         ensure!(killed.status.success(), "kill {before}: {}", String::from_utf8_lossy(&killed.stderr));

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::super::super::load::Load;
+use super::super::super::load::{KEPT, Load};
 use super::super::super::{Measured, Stage};
 use super::{Scene, Way};
 
@@ -16,7 +16,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
         scene.claim(stage, way, "Drop").await?;
         scene.release(stage, way).await?;
         for (family, to) in ["IPv4", "IPv6"].into_iter().zip(scene.addresses(stage, "n1")?) {
-            let load = Load::start(client, to).await?;
+            let load = Load::start(client, to, KEPT).await?;
             for _ in 0..TIMES {
                 scene.claim(stage, way, "Drop").await?;
                 scene.release(stage, way).await?;

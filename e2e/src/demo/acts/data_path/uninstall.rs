@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use portreeve_crds::names;
 
-use super::super::super::load::Load;
+use super::super::super::load::{KEPT, Load};
 use super::super::super::wait::until;
 use super::super::super::{Measured, Stage, install};
 use super::{Scene, Way, kube_proxy_counted};
@@ -20,7 +20,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     let to = scene.addresses(stage, "n1")?[0];
     for way in Way::ALL {
         scene.claim(stage, way, "Drop").await?;
-        let load = Load::start(client, to).await?;
+        let load = Load::start(client, to, KEPT).await?;
         let (helm, began) = (stage.kubectl.with_program(stage.helm.clone()), Instant::now());
         helm.run(&["uninstall", "portreeve", "--namespace", names::NAMESPACE]).await?.ok()?;
         until("nothing of ours to be left", WITHIN, || nothing_left(stage)).await?;
