@@ -7,6 +7,7 @@ mod world;
 
 use crate::args::{ClusterArgs, ExplainArgs, Output};
 use crate::exit::{Exit, Failure};
+use crate::output::{out, outln};
 use crate::source::read;
 use world::{Objects, World};
 
@@ -42,8 +43,8 @@ pub(crate) async fn run(args: &ExplainArgs, cluster: &ClusterArgs) -> Result<Exi
     };
     let answer = flow::ask(World::new(objects), &asked).map_err(Failure::Usage)?;
     match args.output {
-        Output::Json => println!("{}", show::json(&answer)),
-        Output::Table => print!("{}", show::people(&answer, args.node.is_some())),
+        Output::Json => outln!("{}", show::json(&answer)),
+        Output::Table => out!("{}", show::people(&answer, args.node.is_some())),
     }
     Ok(Exit::Clean)
 }

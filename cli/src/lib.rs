@@ -4,7 +4,7 @@
 //! people and to scripts. It decides nothing itself: findings come from `portreeve-policy`, the same code that admission
 //! runs, and where a packet goes from `portreeve-table`, the model that the data path is tested against. It may not know
 //! any data-path backend.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool: its output is its product")]
+#![allow(clippy::print_stderr, reason = "a command line tool: what went wrong is for people; what it says goes through `output`")]
 
 pub mod args;
 mod cluster;
@@ -12,6 +12,7 @@ mod exit;
 mod explain;
 pub mod lint;
 mod migrate;
+mod output;
 mod reference;
 pub mod source;
 mod status;

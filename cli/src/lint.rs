@@ -6,6 +6,7 @@ mod report;
 
 use crate::args::{ClusterArgs, Color, LintArgs, Output};
 use crate::exit::{Exit, Failure};
+use crate::output::outln;
 use crate::source::{Document, read};
 use crate::text::colored;
 pub use objects::{Judged, Judgement, Workspace};
@@ -26,7 +27,7 @@ pub(crate) async fn run(args: LintArgs, cluster: &ClusterArgs, color: Color) -> 
     };
     let fails = judged.iter().filter(|one| args.fail_on.reached_by(one.finding.action)).count();
     match args.output {
-        Output::Json => println!("{}", report::json(&judged)),
+        Output::Json => outln!("{}", report::json(&judged)),
         Output::Table => report::people(&judged, &looked_at, colored(color)),
     }
     if !problems.is_empty() {

@@ -6,6 +6,7 @@ use crate::args::{ClusterArgs, Output, StatusArgs};
 use crate::cluster::{connect, list};
 use crate::exit::{Exit, Failure};
 use crate::migrate;
+use crate::output::outln;
 use crate::text::{clean, print_table, table};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -32,7 +33,7 @@ pub(crate) async fn run(args: &StatusArgs, cluster: &ClusterArgs) -> Result<Exit
     let client = connect(cluster).await?;
     let overview = look(&client, &args.system_namespace).await?;
     match args.output {
-        Output::Json => println!("{}", as_json(&overview)),
+        Output::Json => outln!("{}", as_json(&overview)),
         Output::Table => people(&overview),
     }
     let healthy = overview.parts.iter().all(|(_, ready, wanted)| wanted > &0 && ready == wanted);
@@ -140,13 +141,13 @@ fn people(overview: &Overview) {
     }
     section("Services with externalTrafficPolicy Local", overview.services.len(), services);
     if overview.services.len() > SHOWN {
-        println!("… and {} less imbalanced ones: kubectl get servicetraffics -A", overview.services.len() - SHOWN);
+        outln!("… and {} less imbalanced ones: kubectl get servicetraffics -A", overview.services.len() - SHOWN);
     }
 
     let (rows, more) = nodes::rows(&overview.nodes, SHOWN);
     section("nodes", overview.nodes.len(), rows);
     if more > 0 {
-        println!("… and {more} more: kubectl get nodedatapaths");
+        outln!("… and {more} more: kubectl get nodedatapaths");
     }
 
     let mut migrations = table(["MIGRATION", "PHASE", "DONE", "FAILED"]);
@@ -165,9 +166,9 @@ fn word(conditions: &[Condition], kind: &str) -> String {
 }
 
 fn section(what: &str, number: usize, rows: comfy_table::Table) {
-    println!();
+    outln!();
     if number == 0 {
-        println!("No {what}.");
+        outln!("No {what}.");
     } else {
         print_table(rows);
     }

@@ -1,6 +1,7 @@
 //! Words and tables for people.
 
 use crate::args::Color;
+use crate::output::outln;
 use comfy_table::{ContentArrangement, Table, TableStyle};
 use std::io::IsTerminal as _;
 
@@ -13,7 +14,7 @@ pub(crate) fn table<const N: usize>(header: [&str; N]) -> Table {
 
 /// Prints `table` without the trailing blanks that column padding leaves.
 pub(crate) fn print_table(table: Table) {
-    lines(table).for_each(|line| println!("{line}"));
+    lines(table).for_each(|line| outln!("{line}"));
 }
 
 /// The lines of `table`, as [`print_table`] prints them.

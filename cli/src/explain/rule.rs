@@ -2,6 +2,7 @@
 
 use crate::args::Output;
 use crate::exit::{Exit, Failure};
+use crate::output::outln;
 use crate::text::{print_table, table};
 use portreeve_crds::RuleId;
 use portreeve_policy::{default_action, rule_docs};
@@ -14,7 +15,7 @@ pub(super) fn run(rule: Option<&str>, output: Output) -> Result<Exit, Failure> {
         None => RuleId::ALL.to_vec(),
     };
     match (output, rule.is_some()) {
-        (Output::Json, _) => println!("{}", json!({"rules": rules.into_iter().map(as_json).collect::<Vec<_>>()})),
+        (Output::Json, _) => outln!("{}", json!({"rules": rules.into_iter().map(as_json).collect::<Vec<_>>()})),
         (Output::Table, true) => rules.into_iter().for_each(tell),
         (Output::Table, false) => {
             let mut overview = table(["RULE", "DEFAULT", "FINDS"]);
@@ -47,11 +48,11 @@ fn as_json(id: RuleId) -> Value {
 
 fn tell(id: RuleId) {
     let doc = rule_docs(id);
-    println!("{id}: {}\nDefault action: {}\n", doc.title, default_action(id));
-    println!("{}\n\n{}\n\nFix: {}\n", doc.finds, doc.why, doc.fix);
-    println!("Found:\n{}\n\nFine:\n{}", indent(doc.example.bad), indent(doc.example.good));
+    outln!("{id}: {}\nDefault action: {}\n", doc.title, default_action(id));
+    outln!("{}\n\n{}\n\nFix: {}\n", doc.finds, doc.why, doc.fix);
+    outln!("Found:\n{}\n\nFine:\n{}", indent(doc.example.bad), indent(doc.example.good));
     if !doc.sources.is_empty() {
-        println!("\nSources: {}", doc.sources.join("; "));
+        outln!("\nSources: {}", doc.sources.join("; "));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Findings for people, with carets into the manifest, and for scripts.
 
 use super::objects::Judged;
+use crate::output::outln;
 use crate::source::Place;
 use crate::text::clean;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode};
@@ -40,9 +41,9 @@ pub(super) fn people(judged: &[Judged], looked_at: &str, color: bool) {
     for one in judged {
         let mut block = String::new();
         if handler.render_report(&mut block, &Block::new(one)).is_ok() {
-            println!("{}", block.trim_end());
+            outln!("{}", block.trim_end());
         }
-        println!();
+        outln!();
     }
     let number = |action: Action| judged.iter().filter(|one| one.finding.action == action).count();
     let parts: Vec<String> = [Action::Deny, Action::Fix, Action::Warn, Action::Audit]
@@ -51,9 +52,9 @@ pub(super) fn people(judged: &[Judged], looked_at: &str, color: bool) {
         .map(|action| format!("{} {action}", number(action)))
         .collect();
     if parts.is_empty() {
-        println!("No findings: {looked_at}.");
+        outln!("No findings: {looked_at}.");
     } else {
-        println!("{}: {looked_at}. `kubectl portreeve explain RULE` tells more.", parts.join(", "));
+        outln!("{}: {looked_at}. `kubectl portreeve explain RULE` tells more.", parts.join(", "));
     }
 }
 

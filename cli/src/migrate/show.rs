@@ -1,6 +1,7 @@
 //! A migration for people and for scripts.
 
 use crate::args::Output;
+use crate::output::outln;
 use crate::text::{clean, print_table, table};
 use portreeve_crds::migration::{
     Decision, ItemState, MigrationMode, MigrationPhase, PLANNED, ServiceState, TrafficMigrationStatus,
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 pub(super) fn show(migration: &TrafficMigration, items: &[TrafficMigrationItem], output: Output) {
     match output {
-        Output::Json => println!("{}", as_json(migration, items)),
+        Output::Json => outln!("{}", as_json(migration, items)),
         Output::Table => people(migration, items),
     }
 }
@@ -43,11 +44,11 @@ fn people(migration: &TrafficMigration, items: &[TrafficMigrationItem]) {
         }
         print_table(overview);
         for line in items.iter().flat_map(remarks) {
-            println!("  {line}");
+            outln!("  {line}");
         }
-        println!();
+        outln!();
     }
-    println!("{}", next_step(migration, items));
+    outln!("{}", next_step(migration, items));
 }
 
 /// What is to be said of an item beyond its row.
