@@ -15,15 +15,17 @@ impl Programmed {
     /// Renews the lease of `listeners`, or ends it if there are none. The rules that lead to them are made once for a table:
     /// a kernel without `tproxy` refuses them here, and with them nothing else.
     pub(super) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), ApplyError> {
-        let Some(InForce { table, .. }) = &self.in_force else {
+        let steered = self.steered.take();
+        // After a failure what was in force mostly still is; if not, the kernel refuses.
+        let table = self.in_force.as_ref().map(|InForce { table, .. }| table.handle);
+        let Some(table) = table.or(steered.as_ref().map(|steered| steered.table)) else {
             // What was programmed in another life has nobody who renews its lease.
             return if listeners.is_empty() { Ok(()) } else { Err(ApplyError::Nothing) };
         };
-        let table = table.handle;
-        let known = self.steered.take().is_some_and(|known| known.table == table && known.listeners == listeners);
         if listeners.is_empty() {
             return commit(&self.kernel, &renewed(false));
         }
+        let known = steered.is_some_and(|known| known.table == table && known.listeners == listeners);
         commit(&self.kernel, &if known { renewed(true) } else { steering(listeners) })?;
         self.steered = Some(Steered { table, listeners: listeners.to_vec() });
         Ok(())

@@ -24,13 +24,13 @@ pub(super) fn entrance(frame: &mut Part) {
     frame.chain(names::shared(CHAIN), Vec::new());
 }
 
-/// The health check node port of one Service, on all addresses of the node whatever the Service's families, as kube-proxy
-/// listens on all of them. What is only observed is left alone.
+/// The health check node port of one Service, in the families that are claimed: kube-proxy too has a listener of each family,
+/// which knows the Pods of that family alone. What is only observed is left alone.
 pub(super) fn of_service(part: &mut Part, entry: &ServiceEntry) {
     let (Some(port), ClaimedMode::Local | ClaimedMode::Balance) = (entry.health_check_node_port, entry.mode) else {
         return;
     };
-    for family in Family::BOTH {
+    for family in Family::BOTH.into_iter().filter(|family| entry.ports.iter().any(|port| port.family == *family)) {
         let key = Key::Exact(names::frontend_key(None, Protocol::Tcp, port));
         part.element(Place::NodePort(family).frontends(), key, Datum::Goto(names::shared(CHAIN)));
     }

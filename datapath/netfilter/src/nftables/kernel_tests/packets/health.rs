@@ -21,7 +21,8 @@ const OURS: &str = "203.0.113.113:1";
 const PROCESS: &str = "nftables::kernel_tests::packets::health::process";
 
 fn web() -> ServiceEntry {
-    checked(service([port(Tcp, &["192.0.2.10"], 80, 30080, &POD)]))
+    let six = port(Tcp, &["2001:db8::10"], 80, 30080, &["[fd00:244::2]:8080"]);
+    checked(service([port(Tcp, &["192.0.2.10"], 80, 30080, &POD), six]))
 }
 
 fn claimed() -> ForwardingTable {
@@ -93,6 +94,11 @@ fn health_checks_are_ours_while_we_ask_for_them_and_no_longer() {
         assert!(!ours(&world), "nobody asked for them");
         driven.steer(&listeners).unwrap();
         assert!(ours(&world));
+        let mut four = web();
+        four.ports.truncate(1);
+        driven.apply(&table([("web", four)])).unwrap();
+        assert_eq!((answers(world.tcp(NODE)).0.as_str(), answers(world.tcp(NODE6)).0.as_str()), (OURS, NODE6));
+        driven.apply(&claimed()).unwrap();
         assert_eq!(answers(world.tcp("198.51.100.254:30080")).1, "198.51.100.1", "the node port is a Pod's");
         let local = world.node.run(|| super::ask(&mut std::net::TcpStream::connect(NODE).unwrap()));
         assert_eq!(answers(local).0, NODE, "a process of the node itself");
