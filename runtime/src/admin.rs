@@ -1,7 +1,7 @@
 //! The admin server: `/metrics`, `/livez`, `/readyz`, `/healthz`, in plain HTTP.
 //!
 //! The probes answer as kube-apiserver's do: `ok`, or 500 with the failing checks; `?verbose` lists every check, and
-//! `/readyz/NAME` asks for one. `/healthz` is the older name of `/livez`.
+//! `/readyz/NAME` asks for one. `/healthz` is the older name of `/livez`, unless the process has a use of its own for it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use http::{HeaderMap, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -90,24 +90,38 @@ impl std::fmt::Debug for Health {
 
 /// The routes of the admin server.
 pub fn router(metrics: Metrics, health: &Health) -> Router {
-    let probes = |path: &'static str, checks: &Checks| {
-        let one = format!("{path}/{{name}}");
-        Router::new()
-            .route(path, get(all))
-            .route(&one, get(single))
-            .with_state(Probe { name: path.trim_start_matches('/'), checks: Arc::clone(checks) })
-    };
+    without_healthz(metrics, health).merge(probes("/healthz", &health.live))
+}
+
+/// The same with a `/healthz` that says what this process means by it.
+pub fn router_with(metrics: Metrics, health: &Health, healthz: MethodRouter) -> Router {
+    without_healthz(metrics, health).route("/healthz", healthz)
+}
+
+fn without_healthz(metrics: Metrics, health: &Health) -> Router {
     Router::new()
         .route("/metrics", get(scrape).with_state(metrics))
         .merge(probes("/livez", &health.live))
-        .merge(probes("/healthz", &health.live))
         .merge(probes("/readyz", &health.ready))
+}
+
+fn probes(path: &'static str, checks: &Checks) -> Router {
+    let one = format!("{path}/{{name}}");
+    Router::new()
+        .route(path, get(all))
+        .route(&one, get(single))
+        .with_state(Probe { name: path.trim_start_matches('/'), checks: Arc::clone(checks) })
 }
 
 /// Serves the admin routes until `stop` falls. Bind the listener first, so that a taken address fails the start.
 pub async fn serve(listener: TcpListener, metrics: Metrics, health: &Health, stop: CancellationToken) {
+    serve_router(listener, router(metrics, health), stop).await;
+}
+
+/// Serves these admin routes until `stop` falls.
+pub async fn serve_router(listener: TcpListener, router: Router, stop: CancellationToken) {
     let limits = Limits { max_connections: 64, ..Limits::default() };
-    serve::plain(listener, router(metrics, health), limits, stop).await;
+    serve::plain(listener, router, limits, stop).await;
 }
 
 #[derive(Clone)]

@@ -7,11 +7,14 @@
 mod head;
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -55,6 +58,10 @@ impl Default for Limits {
     }
 }
 
+/// In the extensions of every request: the address of ours that the client connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked(pub SocketAddr);
+
 /// Serves `router` without TLS until `stop` falls, then drains.
 pub async fn plain(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
     run(listener, |stream| std::future::ready(Ok(stream)), router, limits, stop).await;
@@ -96,12 +103,13 @@ pub(crate) async fn run<H, F, S>(
             tracing::debug!(%error, "Connection was gone before it was served");
             continue;
         }
+        let asked = stream.local_addr().ok().map(Asked);
         let shaken = tokio::time::timeout(limits.handshake_timeout, handshake(stream));
         let (router, stop, cut) = (router.clone(), stop.clone(), cut.clone());
         tasks.spawn(async move {
             let _permit = permit;
             match shaken.await {
-                Ok(Ok(stream)) => connection(stream, router, limits, stop, cut).await,
+                Ok(Ok(stream)) => connection(stream, asked, router, limits, stop, cut).await,
                 Ok(Err(error)) => tracing::debug!(%error, "Handshake failed"),
                 Err(_) => tracing::debug!("Handshake took too long"),
             }
@@ -117,14 +125,23 @@ pub(crate) async fn run<H, F, S>(
     }
 }
 
-async fn connection<S>(stream: S, router: Router, limits: Limits, stop: CancellationToken, cut: CancellationToken)
-where
+async fn connection<S>(
+    stream: S,
+    asked: Option<Asked>,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let head = Arc::new(HeadWatch::new());
     let of_service = Arc::clone(&head);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         of_service.complete();
+        if let Some(asked) = asked {
+            request.extensions_mut().insert(asked);
+        }
         let (router, head) = (router.clone(), Arc::clone(&of_service));
         async move {
             let answer = router.oneshot(request).await;

@@ -76,3 +76,14 @@ async fn metrics_are_served_in_the_format_asked_for() {
         assert_eq!(text.ends_with("# EOF\n"), end);
     }
 }
+
+#[tokio::test]
+async fn a_process_may_mean_something_of_its_own_by_healthz() {
+    let health = Health::new();
+    health.live("loop", sick);
+    let older = router(Metrics::new("1"), &health);
+    assert_eq!(get_from(&older, "/healthz").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+    let own = router_with(Metrics::new("1"), &health, get(|| async { "the node is well" }));
+    assert_eq!(get_from(&own, "/healthz").await, (StatusCode::OK, "the node is well".to_owned()));
+    assert_eq!(get_from(&own, "/livez").await.0, StatusCode::INTERNAL_SERVER_ERROR);
+}

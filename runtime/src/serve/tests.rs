@@ -83,3 +83,17 @@ async fn a_connection_above_the_cap_waits_for_room() {
     drop(second);
     serving.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_request_tells_which_address_was_asked() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let told = |axum::Extension(Asked(at)): axum::Extension<Asked>| async move { at.to_string() };
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(plain(listener, Router::new().fallback(told), Limits::default(), stop.clone()));
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    ask(&mut stream, "/").await;
+    assert!(answer(&mut stream).await.ends_with(&address.to_string()));
+    stop.cancel();
+    serving.await.unwrap();
+}
