@@ -8,6 +8,7 @@
 
 pub mod args;
 mod choose;
+mod health;
 mod links;
 mod metrics;
 mod program;

@@ -2,6 +2,7 @@
 
 use crate::state::State;
 use crate::watch::Kind;
+use http::StatusCode;
 use jiff::Timestamp;
 use portreeve_runtime::metrics::{Label, Metrics, OWN_BUCKETS};
 use portreeve_table::BackendKind;
@@ -34,6 +35,11 @@ struct ByBackendAndResult {
     result: Label,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByCode {
+    code: Label,
+}
+
 /// Handles of the agent's metrics; clones share the values.
 #[derive(Clone, Debug)]
 pub(crate) struct AgentMetrics {
@@ -48,6 +54,8 @@ pub(crate) struct AgentMetrics {
     in_step_seconds: Histogram,
     rounds: Family<ByBackendAndResult, Counter>,
     repairs: Counter,
+    health_checks: Family<ByCode, Counter>,
+    health_check_ports: Gauge,
     sync_proxy_rules: Histogram,
     last_sync: Gauge<f64, AtomicU64>,
     network_programming: Histogram,
@@ -67,13 +75,16 @@ impl AgentMetrics {
             in_step_seconds: Histogram::new(OWN_BUCKETS),
             rounds: Family::default(),
             repairs: Counter::default(),
+            health_checks: Family::default(),
+            health_check_ports: Gauge::default(),
             sync_proxy_rules: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
             last_sync: Gauge::default(),
             network_programming: Histogram::new(network_programming_buckets()),
         };
         let Self { services, frontends, backends, compile, bad_objects, watch_errors, status_writes, .. } = own.clone();
         let Self { program_seconds, in_step_seconds, rounds, repairs, .. } = own.clone();
-        let Self { sync_proxy_rules, last_sync, network_programming, .. } = own.clone();
+        let Self { sync_proxy_rules, last_sync, network_programming, health_checks, health_check_ports, .. } =
+            own.clone();
         metrics.register("portreeve_agent_services", "Services by what this node does with them", services);
         metrics.register("portreeve_agent_frontends", "Frontends of claimed Services", frontends);
         metrics.register("portreeve_agent_local_backends", "Ready local backends of claimed Services", backends);
@@ -89,6 +100,12 @@ impl AgentMetrics {
         );
         metrics.register("portreeve_agent_rounds", "Rounds of programming, by backend and result", rounds);
         metrics.register("portreeve_agent_repairs", "Times that others' changes of our rules were found", repairs);
+        metrics.register("portreeve_agent_health_checks", "Health checks answered, by status code", health_checks);
+        metrics.register(
+            "portreeve_agent_health_check_ports",
+            "Health check node ports that are answered here and not by kube-proxy",
+            health_check_ports,
+        );
         // kube-proxy's own names, so that its dashboards and objectives go on.
         metrics.register(
             "kubeproxy_sync_proxy_rules_duration_seconds",
@@ -154,6 +171,21 @@ impl AgentMetrics {
     /// Others changed our rules.
     pub(crate) fn repaired(&self) {
         self.repairs.inc();
+    }
+
+    /// A health check was answered.
+    pub(crate) fn answered(&self, status: StatusCode) {
+        let code = match status {
+            StatusCode::OK => "200",
+            StatusCode::SERVICE_UNAVAILABLE => "503",
+            _ => "404",
+        };
+        self.health_checks.get_or_create_owned(&ByCode { code: Label(code) }).inc();
+    }
+
+    /// So many health check node ports are answered here.
+    pub(crate) fn answers_for(&self, ports: usize) {
+        self.health_check_ports.set(number(ports));
     }
 
     /// Sizes, as they are now.

@@ -6,6 +6,7 @@ use portreeve_table::{
     diff_of,
 };
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,15 @@ impl Program {
     /// Readable when [`disturbed`](Self::disturbed) should be asked; `None` if the engine in use has no such thing.
     pub(crate) fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
         self.running.as_ref().map_or(Ok(None), |running| running.engine.alarm())
+    }
+
+    /// Lets health checks come to `listeners` for a while, or ends it if there are none.
+    pub(crate) fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
+        match &mut self.running {
+            Some(running) => running.engine.steer_health_checks(listeners),
+            None if listeners.is_empty() => Ok(()),
+            None => Err("no engine is in force yet".into()),
+        }
     }
 
     /// Takes everything away, whatever engine has programmed it.

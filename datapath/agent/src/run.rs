@@ -1,6 +1,7 @@
 //! The agent's life: start, one loop that owns the state, orderly end.
 
 use crate::args::Args;
+use crate::health::{self, HealthChecks};
 use crate::links::Links;
 use crate::metrics::AgentMetrics;
 use crate::program::{Program, Standing, Wanted};
@@ -58,8 +59,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     health.ready("shutdown", shutdown.leaving());
     let listener =
         TcpListener::bind(args.admin_address).await.with_context(|| format!("admin address {}", args.admin_address))?;
-    let (admin_metrics, admin_health, admin_stop) = (metrics.clone(), health.clone(), shutdown.stop());
-    shutdown.spawn(async move { admin::serve(listener, admin_metrics, &admin_health, admin_stop).await });
+    let checks = HealthChecks::start(own.clone(), &shutdown);
+    let routes = admin::router_with(metrics.clone(), &health, health::healthz(checks.published()));
+    shutdown.spawn(admin::serve_router(listener, routes, shutdown.stop()));
 
     let client = client::connect(&args.client, "agent", VERSION, metrics.client.clone()).await?;
     let (reports, reported) = channel::channel(None);
@@ -74,7 +76,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         alarm: None,
         pending: None,
         triggers: Vec::new(),
-        facts: Facts { kernel: kernel()?, probes, links: Err("not read yet".to_owned()) },
+        facts: Facts { kernel: kernel()?, probes, links: Err("not read yet".to_owned()), health_checks: None },
+        checks,
         links,
         metrics: own,
         reports,
@@ -144,6 +147,7 @@ struct Agent {
     /// What triggered the slices among them.
     triggers: Vec<Timestamp>,
     facts: Facts,
+    checks: HealthChecks,
     links: Result<Links, String>,
     metrics: AgentMetrics,
     reports: channel::Sender<Option<Report>>,
@@ -167,11 +171,16 @@ impl Agent {
             if self.pending.is_some_and(|since| since.elapsed() >= BATCH) {
                 self.round()?;
             }
+            // Before what is seen, of which there may be ever more.
+            if self.checks.due().is_some_and(|at| at <= Instant::now()) {
+                self.checks.renew(&mut self.program, Instant::now());
+            }
             let step = tokio::select! {
                 biased;
                 one = seen.next() => Step::Take(one.context("the watches ended")?),
                 () = readable(self.alarm.as_ref()) => Step::Alarm,
                 () = until(self.round_due()) => Step::Program,
+                () = until(self.checks.due().map(Moment::from_std)) => Step::Renew,
                 Some(()) = changes.next() => Step::Moved,
                 _ = look.tick() => Step::Tick,
                 () = until(due) => Step::Report,
@@ -180,6 +189,7 @@ impl Agent {
                 Step::Take(seen) => self.take(seen),
                 Step::Alarm => self.disturbed(),
                 Step::Program => self.round()?,
+                Step::Renew => continue,
                 Step::Moved => moved = true,
                 Step::Tick => {
                     self.state.tidy();
@@ -201,6 +211,7 @@ impl Agent {
 
     /// The end: what was programmed stays, unless Portreeve itself goes.
     fn leave(mut self, uninstalled: bool) {
+        self.checks.end(&mut self.program);
         if !uninstalled {
             return;
         }
@@ -273,6 +284,8 @@ impl Agent {
         self.metrics.programmed(wanted.kind, round.is_ok(), start.elapsed(), pending.map(|since| since.elapsed()));
         match round {
             Ok(round) => {
+                let (table, eligible) = (&self.state.compiled().table, self.state.eligible());
+                self.checks.programmed(table, eligible, round.applied, Instant::now());
                 for trigger in self.triggers.drain(..) {
                     self.metrics.endpoints_programmed(Timestamp::now().duration_since(trigger).as_secs_f64().max(0.0));
                 }
@@ -318,7 +331,10 @@ impl Agent {
         self.want();
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let (table, eligible) = (&self.state.compiled().table, self.state.eligible());
+        self.checks.observe(table, eligible, self.program.standing(), Instant::now());
+        self.facts.health_checks = self.checks.left().map(str::to_owned);
         self.metrics.observe(&self.state);
         self.synced.send_replace(self.state.waiting_for().is_empty());
         let report = report::report(&self.state, &self.facts, self.program.standing());
@@ -341,6 +357,7 @@ enum Step {
     Take(Seen),
     Alarm,
     Program,
+    Renew,
     Moved,
     Tick,
     Report,

@@ -25,7 +25,17 @@ pub(crate) struct State {
     bad: BTreeMap<(Kind, ObjectName), String>,
     failing: BTreeMap<Kind, String>,
     node: Option<ThisNode>,
+    eligible: bool,
     config: Config,
+}
+
+/// The taint of a node that the cluster autoscaler is about to take away.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// kube-proxy's reading (KEP-3836).
+fn eligible(node: &Node) -> bool {
+    let mut taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+    node.metadata.deletion_timestamp.is_none() && !taints.any(|taint| taint.key == TO_BE_DELETED)
 }
 
 /// This node, as far as the report needs it.
@@ -55,6 +65,7 @@ impl State {
             bad: BTreeMap::new(),
             failing: BTreeMap::new(),
             node: None,
+            eligible: true,
             config: Config::default(),
         }
     }
@@ -139,6 +150,7 @@ impl State {
             Kind::Node => {
                 if *name.name == *self.node_name {
                     self.node = None;
+                    self.eligible = false;
                 }
                 self.pod_ranges.remove(&name.name);
                 self.all_pod_ranges()
@@ -149,6 +161,9 @@ impl State {
 
     /// What a Node means: every one tells its Pods' ranges, and this agent's also its addresses.
     fn node_events(&mut self, name: &ObjectName, node: &Node) -> Result<Vec<Event>, ConvertError> {
+        if *name.name == *self.node_name {
+            self.eligible = eligible(node);
+        }
         let own = (*name.name == *self.node_name).then(|| ingest::node(node)).transpose()?;
         self.pod_ranges.insert(Arc::clone(&name.name), ingest::pod_ranges(node)?);
         let mut events = vec![self.all_pod_ranges()];
@@ -186,6 +201,11 @@ impl State {
     /// This node, once it has been seen.
     pub(crate) const fn node(&self) -> Option<&ThisNode> {
         self.node.as_ref()
+    }
+
+    /// Whether load balancers should send this node new connections, as far as its Node says. It is until it says otherwise.
+    pub(crate) const fn eligible(&self) -> bool {
+        self.eligible
     }
 
     /// What DatapathConfig asks for.

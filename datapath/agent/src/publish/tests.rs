@@ -15,7 +15,7 @@ fn state() -> State {
 }
 
 fn said(state: &State) -> Report {
-    let facts = Facts { kernel: "6.1.0".into(), probes: Vec::new(), links: Ok(Dump::default()) };
+    let facts = Facts { kernel: "6.1.0".into(), probes: Vec::new(), links: Ok(Dump::default()), health_checks: None };
     report(state, &facts, &crate::program::Standing::NotYet).unwrap()
 }
 

@@ -67,6 +67,7 @@ fn facts() -> Facts {
             features: vec![Feature::required("tcx", Ok("programs can be linked to interfaces".into()))],
         }],
         links: Ok(Dump { links: vec![eth0], default_routes: [2].into() }),
+        health_checks: None,
     }
 }
 
@@ -144,7 +145,8 @@ fn what_is_wrong_is_counted_and_named() {
     let mut state = synced();
     state.take(bad_service());
     state.take(Seen::Failed(Kind::ServiceTraffic, kube::runtime::watcher::Error::NoResourceVersion));
-    let facts = Facts { links: Err("no rtnetlink socket".into()), ..facts() };
+    let why = Some("nftables: the kernel refuses it".into());
+    let facts = Facts { links: Err("no rtnetlink socket".into()), health_checks: why, ..facts() };
     let error = report(&state, &facts, &IN_STEP).unwrap().status.last_error.unwrap();
     insta::assert_snapshot!(error);
 }

@@ -144,3 +144,25 @@ fn a_watch_fails_until_it_tells_something_again() {
     state.take(Seen::Synced(Kind::Service));
     assert!(state.failing().is_empty());
 }
+
+#[test]
+fn a_node_is_eligible_until_it_is_tainted_or_deleted_or_gone() {
+    let mut state = State::of_node("n1");
+    assert!(state.eligible(), "before it was seen");
+    let named = |name: &str, deleted: Option<&str>, taint: &str| {
+        let metadata = json!({"name": name, "deletionTimestamp": deleted});
+        let taints = json!([{"key": taint, "effect": "NoSchedule"}]);
+        put::<Node>(json!({"metadata": metadata, "spec": {"taints": taints}}), Object::Node)
+    };
+    let mut after = |seen: Seen| {
+        state.take(seen);
+        state.eligible()
+    };
+    assert!(after(named("n1", None, "node.kubernetes.io/unschedulable")));
+    assert!(!after(named("n1", None, "ToBeDeletedByClusterAutoscaler")));
+    assert!(after(named("n1", None, "another")));
+    assert!(after(named("n2", None, "ToBeDeletedByClusterAutoscaler")), "another node");
+    assert!(!after(named("n1", Some("2026-01-01T00:00:00Z"), "another")));
+    assert!(after(named("n1", None, "another")));
+    assert!(!after(Seen::Gone(Kind::Node, ObjectName { namespace: "".into(), name: "n1".into() })));
+}

@@ -1,0 +1,67 @@
+//! What the servers answer from: immutable, made anew by the main loop. Pure.
+
+use super::answer::Checked;
+use portreeve_table::{ClaimedMode, ForwardingTable, ServiceEntry, ServiceKey};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Services that are taken and have a health check, by its port.
+pub(super) type Entries = BTreeMap<u16, (ServiceKey, Arc<ServiceEntry>)>;
+
+/// The Services of `table` whose health checks come here.
+pub(super) fn entries(table: &ForwardingTable) -> Entries {
+    let taken = table.services.iter().filter(|(_, entry)| entry.mode != ClaimedMode::Observe);
+    let with_port = taken.filter_map(|(key, entry)| Some((entry.health_check_node_port?, key, entry)));
+    with_port.map(|(port, key, entry)| (port, (key.clone(), Arc::clone(entry)))).collect()
+}
+
+/// One picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// By health check node port.
+    pub(super) ports: Arc<BTreeMap<u16, Checked>>,
+    /// The node is neither being deleted nor about to be.
+    pub(super) eligible: bool,
+    /// When the kernel was last known to do what was wanted.
+    pub(super) updated: Option<Instant>,
+    /// Since when it is known not to.
+    pub(super) behind: Option<Instant>,
+}
+
+/// A node is eligible until it says otherwise.
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { ports: Arc::default(), eligible: true, updated: None, behind: None }
+    }
+}
+
+impl Snapshot {
+    /// After a round that succeeded.
+    pub(super) fn in_step(in_force: &Entries, eligible: bool, now: Instant) -> Self {
+        let ports = in_force.iter().map(|(port, (key, entry))| (*port, Checked::new(key, entry, true)));
+        Self { ports: Arc::new(ports.collect()), eligible, updated: Some(now), behind: None }
+    }
+
+    /// While rounds fail: a Service is programmed if it is wanted as it was when one last succeeded, since what the kernel
+    /// refuses leaves the old in force. How many Pods are ready is told as it is, programmed or not.
+    pub(super) fn behind(in_force: &Entries, wanted: &Entries, eligible: bool, last: &Self, now: Instant) -> Self {
+        let dropped = in_force.iter().filter(|(port, _)| !wanted.contains_key(*port));
+        let dropped = dropped.map(|(port, (key, entry))| (*port, Checked::new(key, entry, false)));
+        let wanted = wanted.iter().map(|(port, one)| {
+            let (key, entry) = one;
+            (*port, Checked::new(key, entry, in_force.get(port) == Some(one)))
+        });
+        Self {
+            ports: Arc::new(dropped.chain(wanted).collect()),
+            eligible,
+            updated: last.updated,
+            behind: last.behind.or(Some(now)),
+        }
+    }
+
+    /// The same, of a node that is eligible or not.
+    pub(super) fn of_node(&self, eligible: bool) -> Self {
+        Self { eligible, ..self.clone() }
+    }
+}

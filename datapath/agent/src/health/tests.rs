@@ -1,0 +1,138 @@
+use super::*;
+use portreeve_runtime::metrics::Metrics;
+use portreeve_table::{
+    BackendKind, ClaimedMode, Engine, EngineError, Goal, Integrity, Interface, OnNoLocal, Op, PerFamily, ServiceEntry,
+    ServiceKey, SourceFilter,
+};
+use std::sync::Mutex;
+
+/// What the engine was asked for, and whether it refuses to.
+#[derive(Default)]
+struct Asked {
+    for_listeners: Vec<usize>,
+    refuses: bool,
+}
+
+struct Steers(Arc<Mutex<Asked>>);
+
+impl Engine for Steers {
+    fn apply(&mut self, _: Goal<'_>, _: &[Op]) -> Result<Applied, EngineError> {
+        Ok(Applied::Nothing)
+    }
+
+    fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        Ok(Integrity::Intact)
+    }
+
+    fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
+        let mut asked = self.0.lock().unwrap();
+        asked.for_listeners.push(listeners.len());
+        if asked.refuses { Err("the kernel refuses it".into()) } else { Ok(()) }
+    }
+
+    fn remove(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+fn entry(port: Option<u16>, ready: usize, mode: ClaimedMode) -> ServiceEntry {
+    ServiceEntry {
+        created: 0,
+        mode,
+        on_no_local: OnNoLocal::Drop,
+        sources: PerFamily::from_fn(|_| SourceFilter::Open),
+        affinity_seconds: None,
+        health_check_node_port: port,
+        local_ready: PerFamily { v4: ready, v6: 0 },
+        ports: Vec::new(),
+    }
+}
+
+fn table<const N: usize>(services: [(&str, ServiceEntry); N]) -> ForwardingTable {
+    let services = services.map(|(name, entry)| (ServiceKey::new("shop", name), Arc::new(entry)));
+    ForwardingTable { services: services.into(), ..ForwardingTable::default() }
+}
+
+fn web(ready: usize) -> ForwardingTable {
+    table([("web", entry(Some(31239), ready, ClaimedMode::Local))])
+}
+
+/// Health checks with a listener, and an engine that has a table in force.
+fn world() -> (HealthChecks, Program, Arc<Mutex<Asked>>) {
+    let asked = Arc::<Mutex<Asked>>::default();
+    let engine = Arc::clone(&asked);
+    let open = move |_| -> Result<Box<dyn Engine>, EngineError> { Ok(Box::new(Steers(Arc::clone(&engine)))) };
+    let mut program = Program::new([BackendKind::Nftables], Box::new(open));
+    let uplinks = [Interface::new("eth0").unwrap()].into();
+    let wanted = crate::program::Wanted { kind: BackendKind::Nftables, uplinks };
+    program.round(&wanted, &ForwardingTable::default(), Instant::now()).unwrap();
+    let mut checks = HealthChecks::silent(AgentMetrics::register(&Metrics::new("1")));
+    checks.listeners = vec!["127.0.0.1:40000".parse().unwrap()];
+    (checks, program, asked)
+}
+
+fn told(checks: &HealthChecks) -> Vec<(u16, usize, bool)> {
+    let snapshot = checks.published.load();
+    snapshot.ports.iter().map(|(port, checked)| (*port, checked.ready.v4, checked.programmed)).collect()
+}
+
+#[test]
+fn the_lease_is_held_from_the_first_service_with_a_health_check_on() {
+    let (mut checks, mut program, asked) = world();
+    let now = Instant::now();
+    let without =
+        table([("a", entry(None, 1, ClaimedMode::Local)), ("b", entry(Some(31240), 1, ClaimedMode::Observe))]);
+    checks.programmed(&without, true, Applied::Replaced, now);
+    assert_eq!((checks.due(), told(&checks)), (None, vec![]), "nothing to answer for");
+    checks.programmed(&web(1), true, Applied::Changed(1), now);
+    assert_eq!(checks.due(), Some(now));
+    checks.renew(&mut program, now);
+    assert_eq!(checks.due(), Some(now + RENEW));
+    checks.programmed(&web(2), true, Applied::Changed(1), now);
+    assert_eq!(checks.due(), Some(now + RENEW), "a change of elements leaves it in force");
+    checks.programmed(&web(2), true, Applied::Replaced, now);
+    assert_eq!(checks.due(), Some(now), "made anew, the engine has forgotten it");
+    checks.renew(&mut program, now);
+    checks.end(&mut program);
+    assert_eq!(asked.lock().unwrap().for_listeners, [1, 1, 0]);
+    assert!(checks.stop.is_cancelled());
+}
+
+#[test]
+fn what_an_engine_refuses_is_kube_proxys_and_the_report_says_so() {
+    let (mut checks, mut program, asked) = world();
+    asked.lock().unwrap().refuses = true;
+    let now = Instant::now();
+    checks.programmed(&web(1), true, Applied::Replaced, now);
+    checks.renew(&mut program, now);
+    assert_eq!(checks.left(), Some("the kernel refuses it"));
+    assert_eq!(checks.due(), Some(now + RETRY));
+    asked.lock().unwrap().refuses = false;
+    checks.renew(&mut program, now + RETRY);
+    assert_eq!(checks.left(), None);
+    checks.programmed(&table([]), true, Applied::Changed(1), now);
+    assert_eq!(checks.due(), None);
+}
+
+#[test]
+fn while_rounds_fail_what_has_changed_is_not_programmed_and_ready_pods_are_told_as_they_are() {
+    let (mut checks, ..) = world();
+    let now = Instant::now();
+    let both = |one: usize, other: Option<usize>| {
+        let mut table = web(one);
+        let other = other
+            .map(|ready| (ServiceKey::new("shop", "api"), Arc::new(entry(Some(31240), ready, ClaimedMode::Local))));
+        table.services.extend(other);
+        table
+    };
+    checks.programmed(&both(1, Some(2)), true, Applied::Replaced, now);
+    let failed = Standing::Failed { why: "no memory".into(), failures: 1, again: now };
+    checks.observe(&both(0, Some(2)), true, &failed, now);
+    assert_eq!(told(&checks), [(31239, 0, false), (31240, 2, true)]);
+    checks.observe(&both(1, None), true, &failed, now + RENEW);
+    assert_eq!(told(&checks), [(31239, 1, true), (31240, 2, false)], "it is gone, and its rules are not");
+    assert_eq!(checks.published.load().behind, Some(now));
+    checks.programmed(&both(1, None), false, Applied::Changed(1), now);
+    let snapshot = checks.published.load();
+    assert_eq!((snapshot.behind, snapshot.eligible), (None, false));
+}
