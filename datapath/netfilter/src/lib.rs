@@ -8,6 +8,8 @@
 pub mod conntrack;
 mod iptables;
 mod message;
+#[cfg(test)]
+mod namespace;
 mod netlink;
 pub mod nftables;
 

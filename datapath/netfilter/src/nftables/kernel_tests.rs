@@ -1,11 +1,10 @@
 //! The ruleset in a kernel: in network namespaces of the tests' own, as root or as root of a user namespace.
 
-mod namespace;
 mod packets;
 
 use super::ruleset::render;
 use super::testing::{Driven, elsewhere, guarded, port, sample, service, sticky, table, uplinks};
-use namespace::{Namespace, initial_user_namespace, privileged};
+use crate::namespace::{self, Namespace, initial_user_namespace, privileged};
 use portreeve_table::{Applied, ForwardingTable, Goal, Integrity, Protocol};
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -7,16 +7,15 @@ use std::sync::mpsc::{Sender, channel};
 use std::{env, fs, thread};
 
 /// Runs a test that makes network namespaces: here if this process is root, else in a process of its own that is root of a
-/// user namespace. Where neither is to be had the test fails and says so.
-pub(super) fn privileged(test: &str, body: impl FnOnce()) {
+/// user namespace, by a name that no other test's contains. Where neither is to be had the test fails and says so.
+pub(crate) fn privileged(test: &str, body: impl FnOnce()) {
     if geteuid().is_root() {
         return body();
     }
-    let name = format!("nftables::kernel_tests::{test}");
     let child = Command::new("unshare")
         .args(["--user", "--map-root-user"])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", &name, "--nocapture"])
+        .args([test, "--nocapture"])
         .output();
     let output = child.expect("this test needs root, or unshare(1) for a user namespace");
     let says = [output.stdout, output.stderr].concat();
@@ -27,20 +26,20 @@ pub(super) fn privileged(test: &str, body: impl FnOnce()) {
 
 /// Whether this process is in the user namespace that the machine began with: the only one in which all numbers are users
 /// (user_namespaces(7)).
-pub(super) fn initial_user_namespace() -> bool {
+pub(crate) fn initial_user_namespace() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"))
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace, held by a thread that lives in it.
-pub(super) struct Namespace {
+pub(crate) struct Namespace {
     jobs: Sender<Job>,
     thread: i32,
 }
 
 impl Namespace {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (jobs, queue) = channel::<Job>();
         let (ready, made) = channel();
         thread::spawn(move || {
@@ -52,19 +51,19 @@ impl Namespace {
     }
 
     /// Number by which ip(8) finds it.
-    pub(super) fn thread(&self) -> i32 {
+    pub(crate) fn thread(&self) -> i32 {
         self.thread
     }
 
     /// Runs `work` inside. Sockets opened there and processes started there belong to it.
-    pub(super) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (give, take) = channel();
         self.jobs.send(Box::new(move || give.send(work()).unwrap())).unwrap();
         take.recv().expect("the work panicked; its message is above")
     }
 
     /// Runs ip(8) inside, once per line.
-    pub(super) fn ip(&self, lines: &str) {
+    pub(crate) fn ip(&self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let line = line.to_owned();
             self.run(move || {
