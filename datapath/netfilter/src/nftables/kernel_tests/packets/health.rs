@@ -143,6 +143,12 @@ fn an_engine_that_starts_anew_is_asked_again() {
             blocks.into_iter().filter(|block| block.starts_with("chain")).collect()
         };
         assert_eq!(chains(world.node.run(super::super::listed)), chains(before));
+
+        world.node.run(|| super::super::load("delete element inet portreeve slot4-1 { 192.0.2.10 . tcp . 80 }"));
+        let one = table([("web", checked(service([port(Tcp, &["192.0.2.10"], 80, 30080, &POD[..1])])))]);
+        assert!(driven.apply(&one).is_err());
+        driven.steer(&listeners).unwrap();
+        assert!(ours(&world), "what the kernel refused left the old in force");
     });
 }
 
