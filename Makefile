@@ -15,7 +15,7 @@ PACKAGES := build-essential pkg-config iproute2 iptables nftables conntrack proc
 .PHONY: help demo demo-down test test-quick bench gen check image clean setup packages tools assets binaries
 
 help:
-	@echo 'make demo        the main job on a real three-node cluster, act by act (root; KEEP=1 leaves it up; ONLY=act,act)'
+	@echo 'make demo        the main job on a real three-node cluster, act by act (root; KEEP=1 leaves it up; ONLY=act,act; PROXY=nftables)'
 	@echo 'make demo-down   end a cluster that KEEP=1 left up'
 	@echo 'make test        every check and test, the real cluster included (root)'
 	@echo 'make test-quick  checks and tests that need neither root nor a control plane'
@@ -25,7 +25,7 @@ help:
 	@echo 'make clean       remove target/; the cache of control plane binaries in $(CACHE) stays'
 
 demo: setup binaries
-	$(TESTBED) demo $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
+	$(TESTBED) demo $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY)) $(if $(PROXY),--proxy-mode $(PROXY))
 
 demo-down:
 	$(TESTBED) down

@@ -25,6 +25,7 @@ pub use self::report::{ActReport, Report, passed};
 use crate::assets::{Assets, Binary};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::image::{Image, catalogue, release};
+use crate::node::config::ProxyMode;
 use crate::progress::Progress;
 
 /// Where the image of this build is written.
@@ -41,19 +42,28 @@ pub(crate) struct Stage {
     pub(crate) image: crate::image::Written,
 }
 
-/// Brings a cluster up, plays all acts, writes `report.json` into `out`. With `keep` the cluster is returned.
-///
-/// With `only` the other acts are left out, but for the installation.
+/// What is to be played, and on what.
+#[derive(Clone, Debug, Default)]
+pub struct Play {
+    /// Return the cluster instead of taking it down.
+    pub keep: bool,
+    /// Ids of acts; the others are left out, but for the installation. All when empty.
+    pub only: Vec<String>,
+    /// kube-proxy's mode.
+    pub proxy_mode: ProxyMode,
+}
+
+/// Brings a cluster up, plays the acts, writes `report.json` into `out`.
 ///
 /// An act that fails does not stop the ones after it, unless they build on it (the installation); the report says which.
-pub async fn play(out: &Path, keep: bool, only: &[String]) -> Result<(Report, Option<Cluster>)> {
-    let acts = acts::chosen(only)?;
-    let stage = raise().await?;
+pub async fn play(play: &Play, out: &Path) -> Result<(Report, Option<Cluster>)> {
+    let acts = acts::chosen(&play.only)?;
+    let stage = raise(play.proxy_mode).await?;
     let report = acts::play_all(&stage, &acts).await;
     report.write(out)?;
     say(&report.summary(out));
     let Stage { cluster, .. } = stage;
-    if keep {
+    if play.keep {
         return Ok((report, Some(cluster)));
     }
     cluster.down().await.context("taking the cluster down")?;
@@ -61,7 +71,7 @@ pub async fn play(out: &Path, keep: bool, only: &[String]) -> Result<(Report, Op
 }
 
 /// Everything that must be there before the curtain rises.
-async fn raise() -> Result<Stage> {
+async fn raise(proxy_mode: ProxyMode) -> Result<Stage> {
     let began = Instant::now();
     let progress = Progress::Shown;
     let prepared = tokio::task::spawn_blocking(move || -> Result<_> {
@@ -73,8 +83,9 @@ async fn raise() -> Result<Stage> {
         let written = catalogue::write_all(&[image], Path::new(IMAGES), progress)?;
         Ok((ClusterOptions::new(assets.clone(), progress)?, assets, written))
     });
-    let (options, assets, mut written) = prepared.await.context("preparing programs and images")??;
+    let (mut options, assets, mut written) = prepared.await.context("preparing programs and images")??;
     let image = written.pop().context("invariant: one image was written")?;
+    options.proxy_mode = proxy_mode;
     let cluster = Cluster::up(options).await?;
     let client = cluster.client().await?;
     let kubectl = Kubectl::new(assets.path(Binary::Kubectl), cluster.kubeconfig().to_owned());

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use portreeve_e2e::{
     demo,
+    node::config::ProxyMode,
     preflight::{self, Tier},
     run_dir,
 };
@@ -24,6 +25,9 @@ pub(crate) struct Arguments {
     /// Only these acts, by id, and the installation; all when absent
     #[arg(long, value_delimiter = ',', value_name = "ACT")]
     only: Vec<String>,
+    /// kube-proxy's mode
+    #[arg(long, value_enum, default_value_t, value_name = "MODE")]
+    proxy_mode: ProxyMode,
     /// Where `report.json` is written
     #[arg(long, default_value = "target/demo", value_name = "DIR")]
     out: PathBuf,
@@ -34,7 +38,8 @@ pub(crate) async fn run(arguments: &Arguments, interrupts: &mut Interrupts) -> R
     if arguments.keep {
         return keep(arguments, interrupts).await;
     }
-    let (report, cluster) = interrupts.or(demo::play(&arguments.out, arguments.hold, &arguments.only)).await?;
+    let play = demo::Play { keep: arguments.hold, only: arguments.only.clone(), proxy_mode: arguments.proxy_mode };
+    let (report, cluster) = interrupts.or(demo::play(&play, &arguments.out)).await?;
     if let Some(cluster) = cluster {
         cluster.hold().await?;
     }

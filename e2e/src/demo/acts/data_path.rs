@@ -82,6 +82,9 @@ impl Scene {
             stage.kubectl.apply(&service(NAMESPACE, NAME, "NodePort", LINES)).await?.ok()?;
         }
         let scene = Self { port: node_port(stage, NAMESPACE, NAME).await? };
+        for node in stage.cluster.nodes() {
+            look_out(node, scene.port).await?;
+        }
         // What the agents release kube-proxy must be able to serve.
         for node in WITH_POD {
             for to in scene.addresses(stage, node)? {
@@ -143,17 +146,27 @@ async fn wish(stage: &Stage, way: Way, namespace: &str, on_no_local: &str) -> Re
     Ok(())
 }
 
-/// Packets that kube-proxy's rules about the scene's Service have counted on a node, in all tables of both families.
-async fn kube_proxy_counted(node: &Node) -> Result<u64> {
-    let mut all = 0;
-    for program in ["iptables-save", "ip6tables-save"] {
-        let output = node.exec(&[program, "--counters"]).await?;
-        ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
-        let about = format!("\"{NAMESPACE}/{NAME}");
-        for line in String::from_utf8(output.stdout)?.lines().filter(|line| line.contains(&about)) {
-            let count = line.strip_prefix('[').and_then(|line| line.split_once(':'));
-            all += count.context("a rule without counters")?.0.parse::<u64>()?;
-        }
-    }
-    Ok(all)
+/// Our own look-out between the agents' rules and kube-proxy's, whatever mode that is in: a counter of the nat hook, where
+/// a flow comes no further once somebody has decided about it.
+const LOOK_OUT: &str = "look-out";
+/// In front of kube-proxy's `dstnat` (-100), behind the agents' -105.
+const LOOK_OUT_PRIORITY: i32 = -101;
+
+/// Counts flows to the scene's node port that kube-proxy is asked about on this node.
+async fn look_out(node: &Node, port: u16) -> Result<()> {
+    let rules = format!(
+        "add table inet {LOOK_OUT}; add chain inet {LOOK_OUT} asked {{ type nat hook prerouting priority {LOOK_OUT_PRIORITY}; }}; \
+         flush chain inet {LOOK_OUT} asked; add rule inet {LOOK_OUT} asked iifname eth0 meta l4proto tcp th dport {port} counter"
+    );
+    let made = node.exec(&["nft", &rules]).await?;
+    ensure!(made.status.success(), "nft: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
+}
+
+/// Flows that kube-proxy was asked about so far.
+async fn kube_proxy_asked(node: &Node) -> Result<u64> {
+    let listed = node.exec(&["nft", "list", "chain", "inet", LOOK_OUT, "asked"]).await?;
+    let listed = String::from_utf8(listed.stdout)?;
+    let count = listed.split_once("counter packets ").and_then(|(_, rest)| rest.split_once(' '));
+    Ok(count.context("the look-out is gone")?.0.parse()?)
 }

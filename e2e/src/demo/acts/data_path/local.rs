@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::super::super::backend::seen_address;
 use super::super::super::{Measured, Stage};
-use super::{Scene, WITH_POD, Way, kube_proxy_counted};
+use super::{Scene, WITH_POD, Way, kube_proxy_asked};
 
 const REQUESTS: usize = 20;
 
@@ -14,20 +14,20 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     let scene = Scene::set(stage).await?;
     let client = &stage.cluster.clients()[0];
     measured.note("client", format!("{} and {}", client.address.v4, client.address.v6));
-    // Through kube-proxy first: it must count these, or its silence below would show nothing.
+    // Through kube-proxy first: it must be asked about these, or the silence below would show nothing.
     let n1 = stage.cluster.node("n1")?;
-    let before = kube_proxy_counted(n1).await?;
+    let before = kube_proxy_asked(n1).await?;
     for to in scene.addresses(stage, "n1")? {
         seen_address(stage, &format!("http://{to}/clientip")).await?;
     }
-    let counted = kube_proxy_counted(n1).await? - before;
-    measured.note("kube_proxy_counted_before", counted);
-    ensure!(counted > 0, "kube-proxy did not count packets that it serves");
+    let counted = kube_proxy_asked(n1).await? - before;
+    measured.note("kube_proxy_asked_before", counted);
+    ensure!(counted > 0, "the look-out does not see what kube-proxy serves");
     for way in Way::ALL {
         scene.claim(stage, way, "Drop").await?;
         for name in WITH_POD {
             let node = stage.cluster.node(name)?;
-            let before = kube_proxy_counted(node).await?;
+            let before = kube_proxy_asked(node).await?;
             let mut seen = Vec::new();
             for to in scene.addresses(stage, name)? {
                 let expected: std::net::IpAddr =
@@ -41,10 +41,10 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
                 }
                 seen.push(expected.to_string());
             }
-            let counted = kube_proxy_counted(node).await? - before;
+            let counted = kube_proxy_asked(node).await? - before;
             measured.note(&format!("{}_{name}_pod_saw", way.word()), seen.join(" and "));
-            measured.note(&format!("{}_{name}_kube_proxy_counted", way.word()), counted);
-            ensure!(counted == 0, "kube-proxy served {counted} packets of {name}");
+            measured.note(&format!("{}_{name}_kube_proxy_asked", way.word()), counted);
+            ensure!(counted == 0, "kube-proxy was asked about {counted} flows on {name}");
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::super::super::{Measured, Stage};
-use super::{Scene, WITHOUT_POD, Way, kube_proxy_counted};
+use super::{Scene, WITHOUT_POD, Way, kube_proxy_asked};
 use crate::http::HttpFailure;
 
 /// Each choice with what the client sees and whether kube-proxy decides.
@@ -23,12 +23,12 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
             scene.claim(stage, way, choice).await?;
             // The claim may have stood before with another choice; the first answer of the new one is waited for.
             super::super::super::wait::until(choice, super::WITHIN, || async {
-                let before = kube_proxy_counted(node).await?;
+                let before = kube_proxy_asked(node).await?;
                 for to in scene.addresses(stage, WITHOUT_POD)? {
                     let outcome = client.http_get(&format!("http://{to}/hostname"), Duration::from_secs(2)).await?;
                     ensure!(outcome.error == Some(expected), "{to}: {:?} {:?}", outcome.status, outcome.error);
                 }
-                let asked = kube_proxy_counted(node).await? > before;
+                let asked = kube_proxy_asked(node).await? > before;
                 ensure!(asked == by_kube_proxy, "kube-proxy was asked: {asked}");
                 Ok(())
             })
