@@ -1,3 +1,5 @@
+mod packets;
+
 use super::*;
 use portreeve_runtime::metrics::Metrics;
 use portreeve_table::{
