@@ -187,7 +187,11 @@ impl Agent {
             };
             match step {
                 Step::Take(seen) => self.take(seen),
-                Step::Alarm => self.disturbed(),
+                // What has to be mended is a round, and that is news; the rest is none.
+                Step::Alarm => {
+                    self.disturbed();
+                    continue;
+                }
                 Step::Program => self.round()?,
                 Step::Renew => continue,
                 Step::Moved => moved = true,
