@@ -17,42 +17,53 @@ pub use flow::Flow;
 use crate::message::{ACK, Answer, DELETE_FLOW, DUMP, GET_FLOW, Messages};
 use crate::netlink::{Connection, NetlinkError};
 use ending::{Endings, Owners};
+use flow::To;
 use portreeve_table::{EngineError, Family, ForwardingTable, Keeps, Op, Protocol, ServiceEntry, ServiceKey};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-/// Most Pods for each of which the kernel goes through its connections once; for more it is cheaper to be told all that are
-/// translated.
-const FEW: usize = 8;
+/// Most addresses of Pods for each of which the kernel goes through its table once; for more it is cheaper to be told all
+/// flows that are translated. One way through takes as long as telling of some 5,000.
+const FEW: usize = 4;
 /// Deletions in one datagram. Each may be answered, and all answers must fit into the socket's buffer.
 const DELETIONS: usize = 64;
 
-/// Why flows that must end may go on. They are remembered, and ended with the next attempt.
+/// Why flows that must end may go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
     /// The kernel does not tell of its connections.
     #[error(
-        "flows of Pods that are gone cannot be looked for, and are with the next attempt: {0}; see that the kernel has the \
-         module nf_conntrack_netlink"
+        "flows of Pods that are gone cannot be found, which is tried again: {0}; see that the kernel has the module \
+         nf_conntrack_netlink"
     )]
     Find(#[source] NetlinkError),
     /// An entry cannot be deleted; one that a flowtable has taken can when it is idle for a while.
-    #[error("flows of Pods that are gone cannot be deleted, and are with the next attempt: {0}")]
+    #[error("flows of Pods that are gone cannot be deleted, which is tried again: {0}")]
     Forget(#[source] NetlinkError),
     /// The engine has no rule that resets them.
-    #[error("clients of Pods that are gone cannot be reset, and are with the next attempt: {0}")]
+    #[error("clients of Pods that are gone cannot be reset, which is tried again: {0}")]
     Reset(#[source] EngineError),
 }
 
-/// The connections of the calling thread's network namespace, and which of them are to end.
-#[derive(Debug, Default)]
+/// The connections of a network namespace, and which of them are to end.
+#[derive(Debug)]
 pub struct Flows {
-    kernel: Option<Connection>,
+    kernel: Connection,
+    /// An answer was not read to its end.
+    torn: bool,
     endings: Endings,
 }
 
 impl Flows {
+    /// Those of the calling thread's network namespace, from whichever thread they are asked for later.
+    ///
+    /// # Errors
+    /// When the kernel gives no socket.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self { kernel: Connection::open()?, torn: false, endings: Endings::default() })
+    }
+
     /// Remembers which flows `steps` say must end, until they [have](Self::end). `before` has the entries that the steps
     /// lead from, as far as they are known: flows came through their frontends.
     pub fn note<'a>(
@@ -84,8 +95,8 @@ impl Flows {
         if self.endings.is_empty() {
             return Ok(0);
         }
-        let pods = self.endings.pods().collect();
-        let mut flows = self.find(&pods).map_err(EndError::Find)?;
+        let pods: Vec<_> = self.endings.pods().collect();
+        let mut flows = self.find(pods.into_iter()).map_err(EndError::Find)?;
         flows.retain(|flow| self.endings.has(flow, table));
         let ended = self.finish(&flows, reset)?;
         self.endings = Endings::default();
@@ -105,7 +116,7 @@ impl Flows {
     ) -> Result<usize, EndError> {
         let mut flows = Vec::new();
         for family in Family::BOTH {
-            flows.extend(self.dump(family, None).map_err(EndError::Find)?);
+            flows.extend(self.dump(family, To::Any).map_err(EndError::Find)?);
         }
         let owners = Owners::of(table);
         flows.retain(|flow| owners.find(flow).is_some_and(|service| !keeps(service, flow.protocol, flow.pod)));
@@ -131,24 +142,29 @@ impl Flows {
     }
 
     /// Flows to any of `pods`, and perhaps more.
-    fn find(&mut self, pods: &BTreeSet<(Protocol, SocketAddr)>) -> Result<Vec<Flow>, NetlinkError> {
+    fn find(&mut self, pods: impl Iterator<Item = (Protocol, SocketAddr)>) -> Result<Vec<Flow>, NetlinkError> {
+        let mut hosts: BTreeMap<Family, BTreeMap<IpAddr, Vec<(Protocol, SocketAddr)>>> = BTreeMap::new();
+        for (protocol, pod) in pods {
+            let of_family = hosts.entry(Family::of(pod.ip())).or_default();
+            of_family.entry(pod.ip()).or_default().push((protocol, pod));
+        }
         let mut flows = Vec::new();
-        for family in Family::BOTH {
-            let pods: Vec<_> = pods.iter().filter(|(_, pod)| Family::of(pod.ip()) == family).copied().collect();
-            if pods.len() > FEW {
-                flows.extend(self.dump(family, None)?);
-            } else {
-                for pod in pods {
-                    flows.extend(self.dump(family, Some(pod))?);
-                }
+        for (family, hosts) in hosts {
+            let to = hosts.iter().map(|(host, pods)| match pods.as_slice() {
+                [(protocol, pod)] => To::Pod(*protocol, *pod),
+                _ => To::Host(*host),
+            });
+            let to: Vec<To> = if hosts.len() > FEW { vec![To::Any] } else { to.collect() };
+            for to in to {
+                flows.extend(self.dump(family, to)?);
             }
         }
         Ok(flows)
     }
 
-    fn dump(&mut self, family: Family, pod: Option<(Protocol, SocketAddr)>) -> Result<Vec<Flow>, NetlinkError> {
+    fn dump(&mut self, family: Family, to: To) -> Result<Vec<Flow>, NetlinkError> {
         let mut request = Messages::new();
-        request.conntrack(GET_FLOW, DUMP, 1, number(family), &flow::translated(pod));
+        request.conntrack(GET_FLOW, DUMP, 1, number(family), &flow::translated(to));
         let request = request.finish();
         let mut flows = Vec::new();
         for answer in self.with_kernel(|kernel| kernel.list(&request, 1))? {
@@ -188,11 +204,13 @@ impl Flows {
         refused.map_or(Ok(forgotten), Err)
     }
 
-    /// A socket that failed may have answers of an old request to give: the next request begins with another.
+    /// What an earlier request left unread is not taken for an answer to the next.
     fn with_kernel<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T, NetlinkError>) -> Result<T, NetlinkError> {
-        let kernel = self.kernel.take().map_or_else(Connection::open, Ok)?;
-        let done = work(&kernel)?;
-        self.kernel = Some(kernel);
+        if std::mem::replace(&mut self.torn, true) {
+            self.kernel.drain();
+        }
+        let done = work(&self.kernel)?;
+        self.torn = false;
         Ok(done)
     }
 }

@@ -87,6 +87,13 @@ impl Connection {
         }
     }
 
+    /// Reads what is left of earlier answers.
+    pub(crate) fn drain(&self) {
+        let Self(socket) = self;
+        // A buffer that ran over says so once, before what it holds.
+        while socket.recv_from_full().or_else(|_| socket.recv_from_full()).is_ok() {}
+    }
+
     /// Sends `request`, gives the data of the answer and makes sure that the message of number `last` was acknowledged.
     pub(crate) fn ask(&self, request: &[u8], last: u32) -> Result<Option<Vec<u8>>, NetlinkError> {
         Ok(self.list(request, last)?.pop())

@@ -24,10 +24,11 @@ const TUPLE_ZONE: u16 = 3;
 const PROTOCOL: u16 = 1;
 const SOURCE_PORT: u16 = 2;
 const DESTINATION_PORT: u16 = 3;
-/// Bits of `CTA_FILTER_REPLY_FLAGS` (2) for source address, protocol and source port: the only numbers here in the machine's
-/// byte order (`ctnetlink_parse_filter`).
+/// `CTA_FILTER_REPLY_FLAGS`, and its bits for source address, protocol and source port: the only numbers here in the
+/// machine's byte order (`ctnetlink_parse_filter`).
 const FILTER_REPLY: u16 = 2;
-const BY_SOURCE: u32 = 1 | 1 << 3 | 1 << 4;
+const BY_ADDRESS: u32 = 1;
+const BY_PORT: u32 = 1 << 3 | 1 << 4;
 
 /// A flow whose destination the kernel translates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,14 @@ pub struct Flow {
     pub answered: IpAddr,
     /// The kernel's number of this entry: one that is made later for the same addresses has another.
     id: u32,
+}
+
+/// Where flows go.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum To {
+    Any,
+    Host(IpAddr),
+    Pod(Protocol, SocketAddr),
 }
 
 /// One direction of a flow.
@@ -102,17 +111,28 @@ impl Flow {
     }
 }
 
-/// Asks for flows whose destination is translated, to `pod` alone if one is given. Kernels before 5.8 do not know the one
-/// restriction, those before 5.19 not the other, and tell of more.
-pub(super) fn translated(pod: Option<(Protocol, SocketAddr)>) -> Attributes {
+/// Asks for flows whose destination is translated to this. The kernel may tell of more: before 5.8 it does not know the one
+/// restriction, before 5.19 not the other, and of an IPv6 address it takes all that are different
+/// (`ctnetlink_filter_match_tuple`, 6.18 still), so that it is not told that one.
+pub(super) fn translated(to: To) -> Attributes {
     let bit = DESTINATION_TRANSLATED.to_be_bytes();
     let request = Attributes::new().with(STATUS, &bit).with(STATUS_MASK, &bit);
-    let Some((protocol, pod)) = pod else { return request };
-    let transport = Attributes::new().with(PROTOCOL, &[number(protocol)]);
-    let transport = transport.with(SOURCE_PORT, &pod.port().to_be_bytes());
-    let addresses = with_address(Attributes::new(), source(pod.ip()), pod.ip());
-    let tuple = Attributes::new().nested(TUPLE_ADDRESSES, &addresses).nested(TUPLE_TRANSPORT, &transport);
-    let flags = Attributes::new().with(FILTER_REPLY, &BY_SOURCE.to_ne_bytes());
+    let (host, by_port) = match to {
+        To::Any | To::Host(IpAddr::V6(_)) => return request,
+        To::Host(host) => (host, None),
+        To::Pod(protocol, pod) => (pod.ip(), Some((protocol, pod.port()))),
+    };
+    let addresses = with_address(Attributes::new(), source(host), host);
+    let (mut tuple, mut by) = (Attributes::new().nested(TUPLE_ADDRESSES, &addresses), 0);
+    if host.is_ipv4() {
+        by |= BY_ADDRESS;
+    }
+    if let Some((protocol, port)) = by_port {
+        let transport = Attributes::new().with(PROTOCOL, &[number(protocol)]);
+        tuple = tuple.nested(TUPLE_TRANSPORT, &transport.with(SOURCE_PORT, &port.to_be_bytes()));
+        by |= BY_PORT;
+    }
+    let flags = Attributes::new().with(FILTER_REPLY, &by.to_ne_bytes());
     request.nested(REPLY, &tuple).nested(FILTER, &flags)
 }
 

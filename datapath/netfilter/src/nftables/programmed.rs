@@ -72,7 +72,7 @@ impl Programmed {
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
         let watch = Watch::open(kernel.port()?)?;
-        Ok(Self { kernel, watch, in_force: None, steered: None, flows: Flows::default(), resets: Resets::found() })
+        Ok(Self { kernel, watch, in_force: None, steered: None, flows: Flows::open()?, resets: Resets::found() })
     }
 
     /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
@@ -98,6 +98,11 @@ impl Programmed {
         let table = identity(&self.kernel)?.ok_or(NetlinkError::Silent)?;
         self.in_force = Some(InForce { ruleset, generation: generation(&self.kernel)?, table });
         Ok(applied)
+    }
+
+    #[cfg(test)]
+    pub(super) fn let_resets_be_over(&mut self) {
+        self.resets.let_be_over();
     }
 
     /// What others did to our table is told by the kernel. If it told more than could be heard, it is asked for the

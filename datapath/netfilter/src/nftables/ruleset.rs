@@ -12,7 +12,7 @@
 //! (`nft_reject_validate`).
 //!
 //! What netfilter cannot do here: [`OnNoLocal::Forward`](portreeve_table::OnNoLocal::Forward) leaves the packet to
-//! kube-proxy, and the mode `Balance` delivers as `Local` does.
+//! kube-proxy, the mode `Balance` delivers as `Local` does, and a client of SCTP whose Pod is gone gets no ABORT.
 
 mod changes;
 mod health;
@@ -27,6 +27,8 @@ pub(crate) use health::{renewed, steering};
 pub(crate) use model::REMEMBERED;
 pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
 pub(crate) use names::TABLE;
+#[cfg(test)]
+pub(crate) use resets::resets;
 pub(crate) use resets::resetting;
 
 use ipnet::IpNet;

@@ -144,6 +144,18 @@ impl Driven {
         self.programmed.steer_health_checks(listeners)
     }
 
+    /// Ends the flows that the table does not keep, and gives their number.
+    pub(crate) fn sweep(&mut self) -> usize {
+        let Self { programmed, table, .. } = self;
+        let keeps = |service: &ServiceKey, protocol, pod| table.services[service].keeps(protocol, pod);
+        programmed.sweep(table, &keeps).unwrap()
+    }
+
+    /// As if all clients that must be told had had their time.
+    pub(crate) fn let_resets_be_over(&mut self) {
+        self.programmed.let_resets_be_over();
+    }
+
     pub(crate) fn integrity(&mut self) -> Integrity {
         self.programmed.integrity().unwrap()
     }

@@ -4,6 +4,7 @@
 //! and fd00:244::2 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
 //! on finds a listener, as it would find kube-proxy.
 
+mod flows;
 mod health;
 
 use super::super::testing::{Driven, elsewhere, guarded, observed, port, service, sticky, table, without_local};

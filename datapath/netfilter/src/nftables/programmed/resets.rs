@@ -32,6 +32,11 @@ impl Resets {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn let_be_over(&mut self) {
+        self.over = Some(Instant::now());
+    }
+
     pub(super) fn end_when_over(&mut self, kernel: &Connection) -> Result<(), ApplyError> {
         if self.over.is_some_and(|over| over <= Instant::now()) { self.end(kernel) } else { Ok(()) }
     }
