@@ -102,6 +102,11 @@ fn health_checks_are_ours_while_we_ask_for_them_and_no_longer() {
         assert_eq!(answers(world.tcp("198.51.100.254:30080")).1, "198.51.100.1", "the node port is a Pod's");
         let local = world.node.run(|| super::ask(&mut std::net::TcpStream::connect(NODE).unwrap()));
         assert_eq!(answers(local).0, NODE, "a process of the node itself");
+        let only =
+            "table inet theirs { chain input { type filter hook input priority 0; policy drop; tcp dport 31239 accept
+                    meta l4proto icmpv6 accept; }; }";
+        world.node.run(|| super::super::load(only));
+        assert!(ours(&world), "where nothing but this port is let in");
 
         wait(HEALTH_CHECK_LEASE * 2 / 3);
         driven.steer(&listeners).unwrap();
