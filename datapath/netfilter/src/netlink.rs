@@ -113,3 +113,25 @@ impl Connection {
         if done { Ok(data) } else { Err(NetlinkError::Silent) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::namespace::{Namespace, privileged};
+
+    #[test]
+    fn what_an_earlier_request_left_unread_is_no_answer_to_the_next() {
+        privileged("netlink::tests::what_an_earlier_request_left_unread_is_no_answer_to_the_next", || {
+            Namespace::new().run(|| {
+                let kernel = Connection::open().unwrap();
+                let ask = || kernel.ask(&message::get_generation(), 1);
+                let leave = || kernel.0.send_to(&message::get_table("nowhere"), &SocketAddr::new(0, 0), 0).unwrap();
+                leave();
+                assert!(matches!(ask(), Err(NetlinkError::Refused(_))), "it is taken for one");
+                leave();
+                kernel.drain();
+                assert!(ask().is_ok());
+            });
+        });
+    }
+}

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::prelude::*;
 
 fn tuple(addresses: [(u16, &[u8]); 2], protocol: u8, ports: [u16; 2]) -> Attributes {
     let [source, destination] = addresses;
@@ -66,4 +67,14 @@ fn a_flow_is_named_by_what_it_was_read_from() {
     let original = tuple([(1, &[198, 51, 100, 1]), (2, &[192, 0, 2, 10])], 6, [5000, 80]);
     assert_eq!(find(&named, ORIGINAL), Some(original.bytes()));
     assert_eq!(find(&named, ID), Some(&[0, 0, 0, 77][..]));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_too_strange(at in 0_usize..100, bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+        let mut strange = entry(6, 0x2e).bytes().to_vec();
+        strange.splice(at..(at + bytes.len()).min(strange.len()), bytes);
+        let _: Result<Option<Flow>, Malformed> = Flow::read(&strange);
+        let _: Option<Vec<message::Answer>> = message::answers(&strange);
+    }
 }

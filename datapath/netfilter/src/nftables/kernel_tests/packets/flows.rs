@@ -296,6 +296,10 @@ fn ten_thousand_flows_beside_that_of_the_pod_stay() {
             assert_eq!(fails(ask(&mut web)), ErrorKind::ConnectionReset);
             assert_eq!(answers(asks(&datagrams)).0, POD[1]);
             assert!(count() >= before - 2, "those beside it are there");
+            let start = Instant::now();
+            driven.apply(&two(&POD[1..], &[])).unwrap();
+            println!("their Pod gone too: {:?}", start.elapsed());
+            assert!(count() < 10, "all of them are forgotten");
         }
     });
 }
