@@ -16,8 +16,10 @@ use crate::metrics::AgentMetrics;
 use crate::program::{Program, Standing};
 use arc_swap::ArcSwap;
 use portreeve_runtime::shutdown::Shutdown;
-use portreeve_table::{Applied, ForwardingTable, HEALTH_CHECK_LEASE};
+use portreeve_table::{Applied, Changes, ForwardingTable, HEALTH_CHECK_LEASE, ServiceKey};
 use snapshot::{Entries, Snapshot};
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +45,10 @@ pub(crate) struct HealthChecks {
     stop: CancellationToken,
     /// The Services with a health check that the engine has in force.
     in_force: Entries,
+    /// Their ports.
+    ports: BTreeMap<ServiceKey, u16>,
+    /// Services that have changed since.
+    touched: BTreeSet<ServiceKey>,
     /// When the lease is to be renewed.
     renewal: Option<Instant>,
     /// The lease is held.
@@ -78,6 +84,8 @@ impl HealthChecks {
             servers: Vec::new(),
             stop: CancellationToken::new(),
             in_force: Entries::new(),
+            ports: BTreeMap::new(),
+            touched: BTreeSet::new(),
             renewal: None,
             answering: false,
             left: None,
@@ -94,16 +102,45 @@ impl HealthChecks {
         self.left.as_deref().filter(|_| !self.in_force.is_empty())
     }
 
+    /// Notes what has changed, for the next round.
+    pub(crate) fn note(&mut self, changes: &Changes) {
+        let Changes { added, updated, removed, .. } = changes;
+        self.touched.extend([added, updated, removed].into_iter().flatten().cloned());
+    }
+
     /// Publishes what is true after a round that put `table` in force. An engine that made everything anew is asked for the
     /// health checks again.
     pub(crate) fn programmed(&mut self, table: &ForwardingTable, eligible: bool, applied: Applied, now: Instant) {
-        let in_force = snapshot::entries(table);
         if applied == Applied::Replaced || self.in_force.is_empty() {
             self.renewal = Some(now);
         }
-        self.in_force = in_force;
+        let last = self.published.load();
+        let next = if self.follow(table) || last.behind.is_some() {
+            Snapshot::in_step(&self.in_force, eligible, now)
+        } else {
+            Snapshot { updated: Some(now), ..last.of_node(eligible) }
+        };
+        self.published.store(Arc::new(next));
         self.count();
-        self.published.store(Arc::new(Snapshot::in_step(&self.in_force, eligible, now)));
+    }
+
+    /// Takes over what has changed, at the cost of that and not of the table. Whether anything with a health check did.
+    fn follow(&mut self, table: &ForwardingTable) -> bool {
+        let touched = mem::take(&mut self.touched);
+        let mut changed = false;
+        // What one Service gives up may be another's already.
+        for key in &touched {
+            let port = self.ports.remove(key);
+            let own = port.filter(|port| self.in_force.get(port).is_some_and(|(owner, _)| owner == key));
+            changed |= own.and_then(|port| self.in_force.remove(&port)).is_some();
+        }
+        for key in touched {
+            let Some((port, entry)) = table.services.get(&key).and_then(snapshot::checked) else { continue };
+            self.ports.insert(key.clone(), port);
+            self.in_force.insert(port, (key, Arc::clone(entry)));
+            changed = true;
+        }
+        changed
     }
 
     /// Publishes what is true while `table` is wanted: the same, unless the last round failed.

@@ -253,6 +253,7 @@ impl Agent {
                 self.triggers.extend(trigger);
             }
         }
+        self.checks.note(&changes);
         self.program.note(changes);
         if decides {
             self.want();

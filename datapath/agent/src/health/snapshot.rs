@@ -9,11 +9,16 @@ use std::time::Instant;
 /// Services that are taken and have a health check, by its port.
 pub(super) type Entries = BTreeMap<u16, (ServiceKey, Arc<ServiceEntry>)>;
 
+/// The health check node port of a Service, if its health checks come here.
+pub(super) fn checked(entry: &Arc<ServiceEntry>) -> Option<(u16, &Arc<ServiceEntry>)> {
+    let taken = entry.mode != ClaimedMode::Observe;
+    entry.health_check_node_port.filter(|_| taken).map(|port| (port, entry))
+}
+
 /// The Services of `table` whose health checks come here.
 pub(super) fn entries(table: &ForwardingTable) -> Entries {
-    let taken = table.services.iter().filter(|(_, entry)| entry.mode != ClaimedMode::Observe);
-    let with_port = taken.filter_map(|(key, entry)| Some((entry.health_check_node_port?, key, entry)));
-    with_port.map(|(port, key, entry)| (port, (key.clone(), Arc::clone(entry)))).collect()
+    let taken = table.services.iter().filter_map(|(key, entry)| checked(entry).map(|(port, entry)| (port, key, entry)));
+    taken.map(|(port, key, entry)| (port, (key.clone(), Arc::clone(entry)))).collect()
 }
 
 /// One picture.

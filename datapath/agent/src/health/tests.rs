@@ -73,6 +73,13 @@ fn world() -> (HealthChecks, Program, Arc<Mutex<Asked>>) {
     (checks, program, asked)
 }
 
+/// A round that put `table` in force, which differs from the one before in all that it has.
+fn programmed(checks: &mut HealthChecks, table: &ForwardingTable, eligible: bool, applied: Applied, now: Instant) {
+    let had = checks.ports.keys().cloned();
+    checks.note(&Changes { updated: table.services.keys().cloned().chain(had).collect(), ..Changes::default() });
+    checks.programmed(table, eligible, applied, now);
+}
+
 fn told(checks: &HealthChecks) -> Vec<(u16, usize, bool)> {
     let snapshot = checks.published.load();
     snapshot.ports.iter().map(|(port, checked)| (*port, checked.ready.v4, checked.programmed)).collect()
@@ -84,15 +91,15 @@ fn the_lease_is_held_from_the_first_service_with_a_health_check_on() {
     let now = Instant::now();
     let without =
         table([("a", entry(None, 1, ClaimedMode::Local)), ("b", entry(Some(31240), 1, ClaimedMode::Observe))]);
-    checks.programmed(&without, true, Applied::Replaced, now);
+    programmed(&mut checks, &without, true, Applied::Replaced, now);
     assert_eq!((checks.due(), told(&checks)), (None, vec![]), "nothing to answer for");
-    checks.programmed(&web(1), true, Applied::Changed(1), now);
+    programmed(&mut checks, &web(1), true, Applied::Changed(1), now);
     assert_eq!(checks.due(), Some(now));
     checks.renew(&mut program, now);
     assert_eq!(checks.due(), Some(now + RENEW));
-    checks.programmed(&web(2), true, Applied::Changed(1), now);
+    programmed(&mut checks, &web(2), true, Applied::Changed(1), now);
     assert_eq!(checks.due(), Some(now + RENEW), "a change of elements leaves it in force");
-    checks.programmed(&web(2), true, Applied::Replaced, now);
+    programmed(&mut checks, &web(2), true, Applied::Replaced, now);
     assert_eq!(checks.due(), Some(now), "made anew, the engine has forgotten it");
     checks.renew(&mut program, now);
     checks.end(&mut program);
@@ -105,14 +112,14 @@ fn what_an_engine_refuses_is_kube_proxys_and_the_report_says_so() {
     let (mut checks, mut program, asked) = world();
     asked.lock().unwrap().refuses = true;
     let now = Instant::now();
-    checks.programmed(&web(1), true, Applied::Replaced, now);
+    programmed(&mut checks, &web(1), true, Applied::Replaced, now);
     checks.renew(&mut program, now);
     assert_eq!(checks.left(), Some("the kernel refuses it"));
     assert_eq!(checks.due(), Some(now + RETRY));
     asked.lock().unwrap().refuses = false;
     checks.renew(&mut program, now + RETRY);
     assert_eq!(checks.left(), None);
-    checks.programmed(&table([]), true, Applied::Changed(1), now);
+    programmed(&mut checks, &table([]), true, Applied::Changed(1), now);
     assert_eq!(checks.due(), None);
 }
 
@@ -127,14 +134,34 @@ fn while_rounds_fail_what_has_changed_is_not_programmed_and_ready_pods_are_told_
         table.services.extend(other);
         table
     };
-    checks.programmed(&both(1, Some(2)), true, Applied::Replaced, now);
+    programmed(&mut checks, &both(1, Some(2)), true, Applied::Replaced, now);
     let failed = Standing::Failed { why: "no memory".into(), failures: 1, again: now };
     checks.observe(&both(0, Some(2)), true, &failed, now);
     assert_eq!(told(&checks), [(31239, 0, false), (31240, 2, true)]);
     checks.observe(&both(1, None), true, &failed, now + RENEW);
     assert_eq!(told(&checks), [(31239, 1, true), (31240, 2, false)], "it is gone, and its rules are not");
     assert_eq!(checks.published.load().behind, Some(now));
-    checks.programmed(&both(1, None), false, Applied::Changed(1), now);
+    programmed(&mut checks, &both(1, None), false, Applied::Changed(1), now);
     let snapshot = checks.published.load();
     assert_eq!((snapshot.behind, snapshot.eligible), (None, false));
+}
+
+#[test]
+fn a_port_goes_from_one_service_to_another_and_what_has_no_health_check_costs_nothing() {
+    let (mut checks, ..) = world();
+    let now = Instant::now();
+    programmed(&mut checks, &web(1), true, Applied::Replaced, now);
+    let before = Arc::clone(&checks.published.load().ports);
+    let mut both = web(1);
+    both.services.insert(ServiceKey::new("shop", "plain"), Arc::new(entry(None, 1, ClaimedMode::Local)));
+    checks.note(&Changes { added: [ServiceKey::new("shop", "plain")].into(), ..Changes::default() });
+    checks.programmed(&both, true, Applied::Changed(1), now);
+    assert!(Arc::ptr_eq(&before, &checks.published.load().ports));
+
+    let other = table([("api", entry(Some(31239), 3, ClaimedMode::Local))]);
+    let (added, removed) = ([ServiceKey::new("shop", "api")].into(), [ServiceKey::new("shop", "web")].into());
+    checks.note(&Changes { added, removed, ..Changes::default() });
+    checks.programmed(&other, true, Applied::Changed(1), now);
+    assert_eq!(told(&checks), [(31239, 3, true)]);
+    assert_eq!(*checks.published.load().ports[&31239].service.name, *"api");
 }

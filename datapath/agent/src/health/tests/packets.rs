@@ -132,7 +132,7 @@ async fn inside() {
 
     let mut round = |checks: &mut HealthChecks, ready| {
         let round = program.round(&wanted, &claimed(ready), Instant::now()).unwrap();
-        checks.programmed(&claimed(ready), true, round.applied, Instant::now());
+        programmed(checks, &claimed(ready), true, round.applied, Instant::now());
         if checks.due().unwrap() <= Instant::now() {
             assert_eq!(client.hears(V4), "kube-proxy", "before the lease is held");
             checks.renew(&mut program, Instant::now());
