@@ -19,7 +19,7 @@ use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use self::data_path::{crash, drain, explain, flush, local, no_local, takeover, uninstall};
+use self::data_path::{crash, drain, explain, flush, health, local, no_local, takeover, uninstall};
 use super::report::{ActReport, Measured, Report};
 use super::{Stage, install, say};
 
@@ -41,7 +41,7 @@ macro_rules! act {
 const INSTALL: &str = "install";
 
 /// The first act shows Kubernetes alone; all after the second build on the installation.
-const ACTS: [Act; 20] = [
+const ACTS: [Act; 21] = [
     act!("source-ip", "Cluster hides the client, Local keeps it, a node without Pods does not answer", source_ip::play),
     act!(
         "install",
@@ -72,6 +72,11 @@ const ACTS: [Act; 20] = [
     act!("takeover", "from kube-proxy to the agents and back, with connections open", takeover::play),
     act!("flush", "another party takes the agent's rules away: made good, with clients coming", flush::play),
     act!("crash", "an agent is killed and comes back, with clients coming", crash::play),
+    act!(
+        "health",
+        "the health check node port tells what is programmed, drains at once, and survives its agent",
+        health::play
+    ),
     act!("drain", "rolling updates behind the load balancer that checks health: no request lost", drain::play),
     act!("failover", "the leader is killed, the other replica acts", failover::play),
     act!("webhook-down", "the webhook is gone, writes go on", webhook_down::play),

@@ -5,6 +5,7 @@ pub(super) mod crash;
 pub(super) mod drain;
 pub(super) mod explain;
 pub(super) mod flush;
+pub(super) mod health;
 pub(super) mod local;
 pub(super) mod no_local;
 pub(super) mod takeover;
@@ -19,6 +20,7 @@ use super::super::Stage;
 use super::super::backend::{Backend, namespace, node_port, seen_address};
 use super::super::wait::until;
 use super::service;
+use crate::image::catalogue::AGNHOST;
 use crate::node::Node;
 
 const NAMESPACE: &str = "demo-data-path";
@@ -144,6 +146,20 @@ async fn wish(stage: &Stage, way: Way, namespace: &str, on_no_local: &str) -> Re
     })
     .await?;
     Ok(())
+}
+
+/// A Deployment whose Pods answer for 6 s after they were asked to end: longer than a load balancer needs to learn of it.
+/// `pod_spec` is more of the Pod's spec, as JSON members, each followed by a comma.
+fn lingering(namespace: &str, name: &str, replicas: u32, pod_spec: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "{name}", "namespace": "{namespace}"}},
+"spec": {{"replicas": {replicas}, "selector": {{"matchLabels": {{"app": "{name}"}}}},
+"strategy": {{"rollingUpdate": {{"maxUnavailable": 0, "maxSurge": 1}}}},
+"template": {{"metadata": {{"labels": {{"app": "{name}"}}}},
+"spec": {{{pod_spec}"terminationGracePeriodSeconds": 15,
+"containers": [{{"name": "server", "image": "{AGNHOST}", "args": ["netexec", "--http-port=8080", "--delay-shutdown=6"],
+"readinessProbe": {{"httpGet": {{"path": "/healthz", "port": 8080}}, "periodSeconds": 1}}}}]}}}}}}}}"#
+    )
 }
 
 /// Our own look-out between the agents' rules and kube-proxy's, whatever mode that is in: a counter of the nat hook, where

@@ -38,7 +38,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
 }
 
 /// Process number of the node's agent.
-async fn agent(node: &Node) -> Result<String> {
+pub(super) async fn agent(node: &Node) -> Result<String> {
     let found = node.exec(&["pgrep", "--exact", names::AGENT]).await?;
     let pid = String::from_utf8(found.stdout)?.trim().to_owned();
     ensure!(found.status.success() && pid.parse::<u32>().is_ok(), "one agent should run: '{pid}'");

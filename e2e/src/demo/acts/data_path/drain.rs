@@ -11,16 +11,18 @@ use super::super::super::wait::until;
 use super::super::super::{Measured, Stage};
 use super::super::service;
 use super::Way;
-use crate::image::catalogue::AGNHOST;
 
 const NAMESPACE: &str = "demo-drain";
 const NAME: &str = "roll";
 const LINES: &str = "externalTrafficPolicy: Local\n  loadBalancerClass: testbed.portreeve.io/forwarder";
 const UPDATES: usize = 2;
+/// Old and new Pods each on nodes of their own.
+const SPREAD: &str = r#""topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+"whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "roll"}}, "matchLabelKeys": ["pod-template-hash"]}],"#;
 
 pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     namespace(stage, NAMESPACE).await?;
-    stage.kubectl.apply(&deployment()).await?.ok()?;
+    stage.kubectl.apply(&super::lingering(NAMESPACE, NAME, 2, SPREAD)).await?.ok()?;
     stage.cluster.await_deployment(NAMESPACE, NAME).await?;
     stage.kubectl.apply(&service(NAMESPACE, NAME, "LoadBalancer", LINES)).await?.ok()?;
     let to = SocketAddr::new(vip(stage, NAMESPACE, NAME).await?, 80);
@@ -53,19 +55,4 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     }
     stage.kubectl.run(&["delete", "namespace", NAMESPACE, "--wait=false"]).await?.ok()?;
     Ok(())
-}
-
-/// Two Pods that answer for 6 s after they were asked to end: longer than the load balancer's two checks.
-fn deployment() -> String {
-    format!(
-        r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "{NAME}", "namespace": "{NAMESPACE}"}},
-"spec": {{"replicas": 2, "selector": {{"matchLabels": {{"app": "{NAME}"}}}},
-"strategy": {{"rollingUpdate": {{"maxUnavailable": 0, "maxSurge": 1}}}},
-"template": {{"metadata": {{"labels": {{"app": "{NAME}"}}}},
-"spec": {{"terminationGracePeriodSeconds": 15,
-"topologySpreadConstraints": [{{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
-"labelSelector": {{"matchLabels": {{"app": "{NAME}"}}}}, "matchLabelKeys": ["pod-template-hash"]}}],
-"containers": [{{"name": "server", "image": "{AGNHOST}", "args": ["netexec", "--http-port=8080", "--delay-shutdown=6"],
-"readinessProbe": {{"httpGet": {{"path": "/healthz", "port": 8080}}, "periodSeconds": 1}}}}]}}}}}}}}"#
-    )
 }
