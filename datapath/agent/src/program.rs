@@ -2,7 +2,7 @@
 //! clock is an argument.
 
 use portreeve_table::{
-    Applied, BackendKind, Changes, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, ServiceKey,
+    Applied, BackendKind, Changes, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, Keeps, ServiceKey,
     diff_of,
 };
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 /// Wait after the first failure; it doubles with each further one.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Wait until flows that could not be ended are tried again.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Opens an engine of a kind.
 pub(crate) type Open = Box<dyn FnMut(BackendKind) -> Result<Box<dyn Engine>, EngineError> + Send>;
@@ -33,6 +35,8 @@ pub(crate) struct Program {
     /// What engines of other kinds programmed, in this life or an earlier one, is gone.
     cleared: bool,
     standing: Standing,
+    /// Why flows may go on that must end, and when that is tried again.
+    lingering: Option<(String, Instant)>,
 }
 
 /// One engine and what it was told.
@@ -44,11 +48,13 @@ struct Running {
     touched: BTreeSet<ServiceKey>,
     /// Something other than a Service's entry may differ, or what is in force is not known.
     due: bool,
+    /// Flows were ended whose Pods went while no agent ran.
+    swept: bool,
 }
 
 impl Running {
     fn step(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<(Applied, usize), EngineError> {
-        let Self { wanted: has, engine, told, touched, due } = self;
+        let Self { wanted: has, engine, told, touched, due, swept: _ } = self;
         let steps = diff_of(told, table, &*touched);
         let outcome = engine.apply(Goal { table, uplinks: &wanted.uplinks }, &steps);
         // Whether it succeeded or not: an engine that failed makes everything anew, from the goal and not from steps.
@@ -84,7 +90,7 @@ pub(crate) struct Round {
 impl Program {
     pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
         let usable = usable.into_iter().collect();
-        Self { open, usable, running: None, cleared: false, standing: Standing::NotYet }
+        Self { open, usable, running: None, cleared: false, standing: Standing::NotYet, lingering: None }
     }
 
     /// Notes what has changed, for the next round.
@@ -102,11 +108,14 @@ impl Program {
             return Some(*again);
         }
         let in_step = |running: &Running| running.wanted == *wanted && !running.due && running.touched.is_empty();
-        (!self.running.as_ref().is_some_and(in_step)).then_some(now)
+        if self.running.as_ref().is_some_and(in_step) {
+            return self.lingering.as_ref().map(|(_, again)| *again);
+        }
+        Some(now)
     }
 
-    /// Puts `table` in force as `wanted`. An engine that is replaced is cleared away when its successor is in force, so that
-    /// no packet meets neither; if the successor fails, it stays.
+    /// Puts `table` in force as `wanted`, and ends the flows that `keeps` does not keep. An engine that is replaced is cleared
+    /// away when its successor is in force, so that no packet meets neither; if the successor fails, it stays.
     ///
     /// # Errors
     /// When the table is not known to be in force; [`due`](Self::due) then says when to try again.
@@ -114,9 +123,14 @@ impl Program {
         &mut self,
         wanted: &Wanted,
         table: &ForwardingTable,
+        keeps: Keeps<'_>,
         now: Instant,
     ) -> Result<Round, ProgramError> {
         let round = self.attempt(wanted, table);
+        if round.is_ok() {
+            let ended = self.end_flows(table, keeps);
+            self.lingering = ended.err().map(|error| (error.to_string(), now + LINGER));
+        }
         self.standing = match &round {
             Ok(_) => Standing::InStep(wanted.kind),
             Err(error) => {
@@ -146,6 +160,7 @@ impl Program {
                     told: ForwardingTable::default(),
                     touched: table.services.keys().cloned().collect(),
                     due: true,
+                    swept: false,
                 };
                 let (applied, steps) = fresh.step(wanted, table).map_err(failed)?;
                 self.running = Some(fresh);
@@ -161,6 +176,20 @@ impl Program {
             self.cleared = true;
         }
         Ok(round)
+    }
+
+    fn end_flows(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<(), EngineError> {
+        let Some(Running { engine, swept, .. }) = &mut self.running else { return Ok(()) };
+        if !*swept {
+            engine.sweep(table, keeps)?;
+            *swept = true;
+        }
+        engine.end_flows(table)
+    }
+
+    /// Why flows may go on that must end, if some may.
+    pub(crate) fn lingering(&self) -> Option<&str> {
+        self.lingering.as_ref().map(|(why, _)| why.as_str())
     }
 
     /// Whether somebody else has changed what was programmed; if so, a round is due.

@@ -26,6 +26,8 @@ pub(crate) struct Facts {
     pub(crate) links: Result<Dump, String>,
     /// Why kube-proxy answers the health checks of Services that are claimed, if it does.
     pub(crate) health_checks: Option<String>,
+    /// Why flows may go on that must end.
+    pub(crate) lingering: Option<String>,
 }
 
 /// What the agent has to say of its node.
@@ -53,7 +55,7 @@ pub(crate) fn report(state: &State, facts: &Facts, standing: &Standing) -> Optio
         backend: Some(backend),
         uplinks,
         services: Some(counts(state.compiled().counts)),
-        last_error: last_error(state, links_error, standing, facts.health_checks.as_deref()),
+        last_error: last_error(state, links_error, standing, facts),
         ..NodeDatapathStatus::default()
     };
     Some(Report { node: node.clone(), status, conditions })
@@ -140,7 +142,7 @@ fn counts(counts: Counts) -> TableCounts {
 }
 
 /// What is wrong, the gravest first; several of a sort are counted and the first is named.
-fn last_error(state: &State, links: Option<&str>, standing: &Standing, checks: Option<&str>) -> Option<String> {
+fn last_error(state: &State, links: Option<&str>, standing: &Standing, facts: &Facts) -> Option<String> {
     let watches =
         state.failing().iter().next().map(|(kind, error)| format!("watch of {} fails: {error}", kind.as_str()));
     let links = links.map(|error| format!("interfaces are not known: {error}"));
@@ -154,8 +156,9 @@ fn last_error(state: &State, links: Option<&str>, standing: &Standing, checks: O
         Standing::Failed { why, .. } => Some(format!("not programmed: {why}")),
         Standing::NotYet | Standing::InStep(_) => None,
     };
-    let checks = checks.map(|why| format!("health checks are left to kube-proxy: {why}"));
-    let all: Vec<String> = [failed, watches, links, bad, refused, checks].into_iter().flatten().collect();
+    let checks = facts.health_checks.as_ref().map(|why| format!("health checks are left to kube-proxy: {why}"));
+    let lingering = facts.lingering.as_ref().map(|why| format!("flows of Pods that are gone may go on: {why}"));
+    let all: Vec<String> = [failed, lingering, watches, links, bad, refused, checks].into_iter().flatten().collect();
     (!all.is_empty()).then(|| cut(all.join("; "), MAX_ERROR))
 }
 

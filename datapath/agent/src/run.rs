@@ -76,7 +76,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         alarm: None,
         pending: None,
         triggers: Vec::new(),
-        facts: Facts { kernel: kernel()?, probes, links: Err("not read yet".to_owned()), health_checks: None },
+        facts: Facts {
+            kernel: kernel()?,
+            probes,
+            links: Err("not read yet".to_owned()),
+            health_checks: None,
+            lingering: None,
+        },
         checks,
         links,
         metrics: own,
@@ -285,7 +291,9 @@ impl Agent {
     fn round(&mut self) -> anyhow::Result<()> {
         let (pending, Some(wanted)) = (self.pending.take(), &self.wanted) else { return Ok(()) };
         let start = Instant::now();
-        let round = tokio::task::block_in_place(|| self.program.round(wanted, &self.state.compiled().table, start));
+        let (state, program) = (&self.state, &mut self.program);
+        let keeps = |service: &ServiceKey, protocol, pod| state.keeps(service, protocol, pod);
+        let round = tokio::task::block_in_place(|| program.round(wanted, &state.compiled().table, &keeps, start));
         self.metrics.programmed(wanted.kind, round.is_ok(), start.elapsed(), pending.map(|since| since.elapsed()));
         match round {
             Ok(round) => {
@@ -304,6 +312,9 @@ impl Agent {
                 }
             }
             Err(error) => tracing::warn!(error = %error, "Not programmed, trying again"),
+        }
+        if let Some(why) = self.program.lingering() {
+            tracing::warn!(error = why, "Flows of Pods that are gone may go on, trying again");
         }
         Ok(())
     }
@@ -342,6 +353,7 @@ impl Agent {
         self.facts.health_checks = self.checks.left().map(str::to_owned);
         self.metrics.observe(&self.state);
         self.synced.send_replace(self.state.waiting_for().is_empty());
+        self.facts.lingering = self.program.lingering().map(str::to_owned);
         let report = report::report(&self.state, &self.facts, self.program.standing());
         self.reports.send_if_modified(|last| {
             let new = *last != report;

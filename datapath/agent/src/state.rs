@@ -8,9 +8,9 @@ use kube::ResourceExt as _;
 use portreeve_crds::DatapathConfigSpec;
 use portreeve_crds::datapath_config::BackendChoice;
 use portreeve_ingest::{self as ingest, ConvertError};
-use portreeve_table::{Capacity, Changes, Compiled, Event, Index, Names, ServiceKey};
+use portreeve_table::{Capacity, Changes, Compiled, Event, Index, Names, Protocol, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// What the agent knows.
@@ -196,6 +196,14 @@ impl State {
     /// The table and its by-products.
     pub(crate) const fn compiled(&self) -> &Compiled {
         self.index.compiled()
+    }
+
+    /// Whether flows of a Service to a Pod go on, be the Service claimed or not.
+    pub(crate) fn keeps(&self, service: &ServiceKey, protocol: Protocol, pod: SocketAddr) -> bool {
+        match self.compiled().table.services.get(service) {
+            Some(entry) => entry.keeps(protocol, pod),
+            None => self.index.input().keeps(service, protocol, pod),
+        }
     }
 
     /// This node, once it has been seen.

@@ -34,12 +34,19 @@ pub trait Engine: Send {
     /// from the one before ([`diff`](crate::diff())), so that an engine that knows what is in force does no more than they
     /// say; one that does not know makes everything anew, without a moment between the two.
     ///
-    /// When the goal is in force, the flows end whose Pods are [gone](Op::Gone).
+    /// # Errors
+    /// When the goal is not known to be in force: the next call makes everything anew.
+    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError>;
+
+    /// Ends the flows whose Pods were [gone](Op::Gone) in the steps so far. To be called when `table`, the last goal's, is in
+    /// force, so that no flow comes back to such a Pod.
     ///
     /// # Errors
-    /// When the goal is not known to be in force: the next call makes everything anew. Or when it is, and flows that must
-    /// end may go on: the next call tries to end them, whatever its steps.
-    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError>;
+    /// When some of them may go on. They are remembered; the next call tries to end them.
+    fn end_flows(&mut self, table: &ForwardingTable) -> Result<(), EngineError> {
+        let _ = table;
+        Ok(())
+    }
 
     /// Ends the flows that came through frontends of `table` and that `keeps` does not keep, and gives their number. An
     /// engine that starts does not know whose Pods went while none ran: an agent asks for it once, after the first

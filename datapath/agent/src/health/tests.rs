@@ -67,7 +67,7 @@ fn world() -> (HealthChecks, Program, Arc<Mutex<Asked>>) {
     let mut program = Program::new([BackendKind::Nftables], Box::new(open));
     let uplinks = [Interface::new("eth0").unwrap()].into();
     let wanted = crate::program::Wanted { kind: BackendKind::Nftables, uplinks };
-    program.round(&wanted, &ForwardingTable::default(), Instant::now()).unwrap();
+    program.round(&wanted, &ForwardingTable::default(), &|_, _, _| true, Instant::now()).unwrap();
     let mut checks = HealthChecks::silent(AgentMetrics::register(&Metrics::new("1")));
     checks.listeners = vec!["127.0.0.1:40000".parse().unwrap()];
     (checks, program, asked)

@@ -8,6 +8,8 @@ struct Kernel {
     table: Option<(BackendKind, ForwardingTable)>,
     refuses: bool,
     tampered: bool,
+    flows_stay: bool,
+    sweeps: usize,
     log: Vec<String>,
 }
 
@@ -44,6 +46,15 @@ impl Engine for OnTable {
         Ok(Integrity::Intact)
     }
 
+    fn end_flows(&mut self, _: &ForwardingTable) -> Result<(), EngineError> {
+        if self.kernel.lock().unwrap().flows_stay { Err("connections cannot be listed".into()) } else { Ok(()) }
+    }
+
+    fn sweep(&mut self, _: &ForwardingTable, _: Keeps<'_>) -> Result<usize, EngineError> {
+        self.kernel.lock().unwrap().sweeps += 1;
+        Ok(0)
+    }
+
     fn remove(&mut self) -> Result<(), EngineError> {
         self.kernel.lock().unwrap().log.push(format!("{} removed", self.kind));
         Ok(())
@@ -57,6 +68,8 @@ fn program(kernel: &Arc<Mutex<Kernel>>) -> Program {
     };
     Program::new([BackendKind::Nftables, BackendKind::Iptables], Box::new(open))
 }
+
+const KEEP_ALL: Keeps<'static> = &|_, _, _| true;
 
 fn wanted(kind: BackendKind) -> Wanted {
     Wanted { kind, uplinks: [Interface::new("eth0").unwrap()].into() }
@@ -86,12 +99,12 @@ fn the_first_round_tells_all_and_later_ones_what_was_touched() {
     let (kernel, mut index, now) = (Arc::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
     claimed(&mut index, 1);
-    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
     assert_eq!((round.applied, round.first), (Applied::Replaced, true));
     assert_eq!(program.due(&nft, now), None);
     program.note(claimed(&mut index, 2));
     assert_eq!(program.due(&nft, now), Some(now));
-    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
     assert_eq!((round.applied, round.steps, round.first), (Applied::Changed(1), 1, false));
     assert_eq!(log(&kernel), ["nftables anew", "iptables removed", "nftables 1"]);
 }
@@ -100,11 +113,11 @@ fn the_first_round_tells_all_and_later_ones_what_was_touched() {
 fn another_engine_is_in_force_before_the_former_is_cleared_away() {
     let (kernel, index, now) = (Arc::default(), Index::default(), Instant::now());
     let mut program = program(&kernel);
-    program.round(&wanted(BackendKind::Nftables), &index.compiled().table, now).unwrap();
+    program.round(&wanted(BackendKind::Nftables), &index.compiled().table, KEEP_ALL, now).unwrap();
     log(&kernel);
     let iptables = wanted(BackendKind::Iptables);
     assert_eq!(program.due(&iptables, now), Some(now));
-    program.round(&iptables, &index.compiled().table, now).unwrap();
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap();
     assert_eq!(log(&kernel), ["iptables anew", "nftables removed"]);
     program.remove().unwrap();
     assert_eq!(log(&kernel), ["nftables removed", "iptables removed"]);
@@ -114,13 +127,13 @@ fn another_engine_is_in_force_before_the_former_is_cleared_away() {
 fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_table() {
     let (kernel, mut index, start) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
-    program.round(&nft, &index.compiled().table, start).unwrap();
+    program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap();
     kernel.lock().unwrap().refuses = true;
     program.note(claimed(&mut index, 1));
     let mut now = start;
     let waits: Vec<u128> = (0..12)
         .map(|_| {
-            let error = program.round(&nft, &index.compiled().table, now).unwrap_err();
+            let error = program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap_err();
             assert_eq!(error.to_string(), "nftables: no memory");
             let again = program.due(&nft, now).unwrap();
             let wait = again - now;
@@ -131,7 +144,7 @@ fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_ta
     assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
     kernel.lock().unwrap().refuses = false;
     log(&kernel);
-    assert_eq!(program.round(&nft, &index.compiled().table, now).unwrap().applied, Applied::Replaced);
+    assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap().applied, Applied::Replaced);
     assert_eq!(log(&kernel), ["nftables anew"]);
     assert_eq!(program.standing(), &Standing::InStep(BackendKind::Nftables));
     assert_eq!(kernel.lock().unwrap().table, Some((BackendKind::Nftables, index.compiled().table.clone())));
@@ -141,13 +154,29 @@ fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_ta
 fn an_engine_whose_successor_fails_serves_on_and_is_told_the_news() {
     let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
-    program.round(&nft, &index.compiled().table, now).unwrap();
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
     kernel.lock().unwrap().refuses = true;
-    assert!(program.round(&wanted(BackendKind::Iptables), &index.compiled().table, now).is_err());
+    assert!(program.round(&wanted(BackendKind::Iptables), &index.compiled().table, KEEP_ALL, now).is_err());
     kernel.lock().unwrap().refuses = false;
     program.note(claimed(&mut index, 1));
-    let round = program.round(&nft, &index.compiled().table, now).unwrap();
+    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
     assert_eq!((round.applied, round.first), (Applied::Changed(1), false));
+}
+
+#[test]
+fn flows_that_do_not_end_are_told_and_tried_again_and_the_table_is_in_force_all_the_same() {
+    let (kernel, index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    kernel.lock().unwrap().flows_stay = true;
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
+    assert_eq!(program.standing(), &Standing::InStep(BackendKind::Nftables));
+    assert_eq!(program.lingering(), Some("connections cannot be listed"));
+    let again = program.due(&nft, now).unwrap();
+    assert_eq!(again - now, LINGER);
+    kernel.lock().unwrap().flows_stay = false;
+    program.round(&nft, &index.compiled().table, KEEP_ALL, again).unwrap();
+    assert_eq!((program.lingering(), program.due(&nft, again)), (None, None));
+    assert_eq!(kernel.lock().unwrap().sweeps, 1, "an engine is swept once");
 }
 
 #[test]
@@ -155,13 +184,13 @@ fn what_somebody_else_changed_is_mended_in_the_next_round() {
     let (kernel, index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
     assert!(!program.disturbed().unwrap(), "nothing is programmed yet");
-    program.round(&nft, &index.compiled().table, now).unwrap();
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
     assert!(!program.disturbed().unwrap());
     assert_eq!(program.due(&nft, now), None);
     kernel.lock().unwrap().tampered = true;
     assert!(program.disturbed().unwrap());
     assert_eq!(program.due(&nft, now), Some(now));
-    assert_eq!(program.round(&nft, &index.compiled().table, now).unwrap().applied, Applied::Replaced);
+    assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap().applied, Applied::Replaced);
 }
 
 /// Changes in any order, failures and restarts in between: what is in force at the end is what a fresh start gives.
@@ -193,7 +222,7 @@ fn fifty_thousand_changes_with_failures_and_restarts_end_where_a_fresh_start_end
             2 => kernel.lock().unwrap().refuses = false,
             3..20 => {
                 let refuses = kernel.lock().unwrap().refuses;
-                assert_eq!(program.round(&nft, &index.compiled().table, now).is_err(), refuses);
+                assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).is_err(), refuses);
                 if !refuses {
                     let table = kernel.lock().unwrap().table.clone().unwrap().1;
                     assert_eq!(table, index.compiled().table);

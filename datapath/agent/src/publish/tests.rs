@@ -15,7 +15,13 @@ fn state() -> State {
 }
 
 fn said(state: &State) -> Report {
-    let facts = Facts { kernel: "6.1.0".into(), probes: Vec::new(), links: Ok(Dump::default()), health_checks: None };
+    let facts = Facts {
+        kernel: "6.1.0".into(),
+        probes: Vec::new(),
+        links: Ok(Dump::default()),
+        health_checks: None,
+        lingering: None,
+    };
     report(state, &facts, &crate::program::Standing::NotYet).unwrap()
 }
 

@@ -68,6 +68,7 @@ fn facts() -> Facts {
         }],
         links: Ok(Dump { links: vec![eth0], default_routes: [2].into() }),
         health_checks: None,
+        lingering: None,
     }
 }
 

@@ -133,10 +133,12 @@ impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         let before = self.in_force.as_ref().map(|in_force| &in_force.ruleset);
         self.flows.note(steps, |service| before?.entry(service), goal.table);
-        let applied = self.program(goal, steps)?;
-        self.flows.end(goal.table, |flows| Ok(self.resets.begin(&self.kernel, flows)?))?;
-        self.resets.end_when_over(&self.kernel)?;
-        Ok(applied)
+        Ok(self.program(goal, steps)?)
+    }
+
+    fn end_flows(&mut self, table: &ForwardingTable) -> Result<(), EngineError> {
+        self.flows.end(table, |flows| Ok(self.resets.begin(&self.kernel, flows)?))?;
+        Ok(self.resets.end_when_over(&self.kernel)?)
     }
 
     fn sweep(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<usize, EngineError> {

@@ -137,7 +137,9 @@ impl Driven {
     pub(crate) fn apply(&mut self, table: &ForwardingTable) -> Result<Applied, EngineError> {
         let steps = diff(&self.table, table);
         self.table = table.clone();
-        self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)
+        let applied = self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)?;
+        self.programmed.end_flows(table)?;
+        Ok(applied)
     }
 
     pub(crate) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {

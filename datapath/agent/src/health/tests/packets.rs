@@ -131,7 +131,7 @@ async fn inside() {
     assert_eq!((checks.listeners.len(), checks.left.as_deref()), (2, None));
 
     let mut round = |checks: &mut HealthChecks, ready| {
-        let round = program.round(&wanted, &claimed(ready), Instant::now()).unwrap();
+        let round = program.round(&wanted, &claimed(ready), &|_, _, _| true, Instant::now()).unwrap();
         programmed(checks, &claimed(ready), true, round.applied, Instant::now());
         if checks.due().unwrap() <= Instant::now() {
             assert_eq!(client.hears(V4), "kube-proxy", "before the lease is held");
