@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 pub mod catalogue;
+mod iptables;
 mod layer;
 pub mod release;
 #[cfg(test)]
@@ -43,6 +44,14 @@ pub enum ImageError {
     /// The project's binaries could not be built.
     #[error(transparent)]
     Process(#[from] crate::process::ProcessError),
+    /// A shared library of a program is not on this machine.
+    #[error("{program} needs {library}, which is not on this machine; install the package iptables again")]
+    Library {
+        /// The program.
+        program: PathBuf,
+        /// Its library.
+        library: String,
+    },
     /// A binary would not run in an image without a libc.
     #[error("{0} is not statically linked")]
     Dynamic(PathBuf),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Compression, Image, ImageError, Layer, Written, release::Binaries};
+use super::{Compression, Image, ImageError, Layer, Written, iptables, release::Binaries};
 use crate::{
     assets::{Assets, AssetsError, Binary, cache_root},
     progress::Progress,
@@ -40,24 +40,27 @@ fn single(name: &str, assets: &Assets, binary: Binary) -> Result<Image, ImageErr
     Ok(Image::new(name, layer, &[&program]))
 }
 
-/// The project's image: three static daemons and nothing else, run as a user without a name elsewhere.
+/// The project's image: three static daemons, run as a user without a name elsewhere, and iptables for the agent.
 pub fn portreeve(binaries: &Binaries) -> Result<Image, ImageError> {
     let mut layer = Layer::new();
     for (name, path) in &binaries.paths {
         layer.file(&format!("/{name}"), path.as_path(), 0o755)?;
     }
+    iptables::add(&mut layer)?;
     let account = format!("portreeve:x:{USER}:");
     layer.text("/etc/passwd", &format!("{account}{USER}::/:/nonexistent\n"), 0o644)?;
     layer.text("/etc/group", &format!("{account}\n"), 0o644)?;
     let mut image = Image::new(PORTREEVE, layer, &[]);
     image.user = format!("{USER}:{USER}");
+    image.env = BTreeMap::from([("PATH".to_owned(), "/usr/sbin".to_owned())]);
     image.compression = Compression::Gzip;
     image.labels = BTreeMap::from(
         [
             ("title", "Portreeve"),
             ("description", "Keeps the client's address and the load even for Kubernetes Services"),
             ("version", env!("CARGO_PKG_VERSION")),
-            ("licenses", env!("CARGO_PKG_LICENSE")),
+            // Ours, and that of iptables.
+            ("licenses", concat!(env!("CARGO_PKG_LICENSE"), " AND GPL-2.0-or-later")),
             ("url", env!("CARGO_PKG_REPOSITORY")),
         ]
         .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned())),

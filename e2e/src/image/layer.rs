@@ -32,6 +32,7 @@ impl Compression {
 #[derive(Debug, Clone)]
 enum Content {
     Directory,
+    Link(String),
     Bytes(Vec<u8>),
     File(PathBuf),
 }
@@ -82,11 +83,16 @@ impl Layer {
         self.add(path, Content::Directory, mode)
     }
 
+    /// Adds a symbolic link to `target`.
+    pub fn link(&mut self, path: &str, target: &str) -> Result<&mut Self, ImageError> {
+        self.add(path, Content::Link(target.to_owned()), 0o777)
+    }
+
     /// The files that are read when the image is written.
     pub(super) fn sources(&self) -> impl Iterator<Item = &Path> {
         self.entries.values().filter_map(|entry| match &entry.content {
             Content::File(source) => Some(source.as_path()),
-            Content::Directory | Content::Bytes(_) => None,
+            Content::Directory | Content::Link(_) | Content::Bytes(_) => None,
         })
     }
 
@@ -125,6 +131,7 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, content: &Content, mo
     let read;
     let (kind, name, bytes): (_, _, &[u8]) = match content {
         Content::Directory => (tar::EntryType::Directory, format!("{path}/"), &[]),
+        Content::Link(_) => (tar::EntryType::Symlink, path.to_owned(), &[]),
         Content::Bytes(bytes) => (tar::EntryType::Regular, path.to_owned(), bytes),
         Content::File(source) => {
             read = fs::read(source).map_err(io_error("read", source))?;
@@ -138,6 +145,9 @@ fn append(archive: &mut tar::Builder<Vec<u8>>, path: &str, content: &Content, mo
     header.set_gid(0);
     header.set_mtime(0);
     header.set_size(bytes.len() as u64);
+    if let Content::Link(target) = content {
+        return archive.append_link(&mut header, name, target).map_err(io_error("pack", Path::new(path)));
+    }
     archive.append_data(&mut header, name, bytes).map_err(io_error("pack", Path::new(path)))
 }
 

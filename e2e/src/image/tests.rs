@@ -129,7 +129,7 @@ fn a_dynamic_program_is_told_from_a_static_one() {
 }
 
 #[test]
-fn the_projects_image_holds_the_three_daemons_and_runs_as_nobody() {
+fn the_projects_image_holds_the_three_daemons_and_iptables_and_runs_as_nobody() {
     let dir = scratch("image-daemons");
     let program = dir.path().join("program");
     fs::write(&program, "program").unwrap();
@@ -139,7 +139,8 @@ fn the_projects_image_holds_the_three_daemons_and_runs_as_nobody() {
     assert_eq!(image.archive_name(), "portreeve.tar");
     let layer = image.layers[0].pack(Compression::None).unwrap();
     let names: BTreeSet<_> = unpack(&layer.blob).into_keys().collect();
-    for daemon in release::DAEMONS {
-        assert!(names.contains(daemon), "{names:?}");
+    let iptables = ["usr/sbin/xtables-nft-multi", "usr/sbin/iptables-restore", "usr/sbin/ip6tables-legacy-save"];
+    for program in release::DAEMONS.into_iter().chain(iptables) {
+        assert!(names.contains(program), "{names:?}");
     }
 }
