@@ -12,6 +12,8 @@ mod message;
 mod namespace;
 mod netlink;
 pub mod nftables;
+#[cfg(test)]
+mod packets;
 
 pub use iptables::Iptables;
 pub use netlink::NetlinkError;

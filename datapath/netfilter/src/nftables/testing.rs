@@ -2,7 +2,7 @@
 
 use super::Programmed;
 use portreeve_table::{
-    Applied, ClaimedMode, Engine as _, EngineError, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost,
+    Applied, ClaimedMode, Engine, EngineError, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost,
     FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PortEntry, Protocol, ServiceEntry, ServiceKey,
     SourceFilter, Standing, Target, diff,
 };
@@ -122,16 +122,26 @@ pub(crate) fn sample() -> ForwardingTable {
 }
 
 /// The engine as the agent drives it: with the steps from the table before.
-pub(crate) struct Driven {
-    programmed: Programmed,
+pub(crate) struct Driven<E = Programmed> {
+    programmed: E,
     uplinks: BTreeSet<Interface>,
     table: ForwardingTable,
 }
 
 impl Driven {
     pub(crate) fn on(interface: &str) -> Self {
-        let table = ForwardingTable::default();
-        Self { programmed: Programmed::open().unwrap(), uplinks: uplinks(&[interface]), table }
+        Self::by(Programmed::open().unwrap(), interface)
+    }
+
+    /// As if all clients that must be told had had their time.
+    pub(crate) fn let_resets_be_over(&mut self) {
+        self.programmed.let_resets_be_over();
+    }
+}
+
+impl<E: Engine> Driven<E> {
+    pub(crate) fn by(programmed: E, interface: &str) -> Self {
+        Self { programmed, uplinks: uplinks(&[interface]), table: ForwardingTable::default() }
     }
 
     pub(crate) fn apply(&mut self, table: &ForwardingTable) -> Result<Applied, EngineError> {
@@ -151,11 +161,6 @@ impl Driven {
         let Self { programmed, table, .. } = self;
         let keeps = |service: &ServiceKey, protocol, pod| table.services[service].keeps(protocol, pod);
         programmed.sweep(table, &keeps).unwrap()
-    }
-
-    /// As if all clients that must be told had had their time.
-    pub(crate) fn let_resets_be_over(&mut self) {
-        self.programmed.let_resets_be_over();
     }
 
     pub(crate) fn integrity(&mut self) -> Integrity {
