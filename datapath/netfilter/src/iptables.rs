@@ -1,10 +1,20 @@
-//! The iptables engine and what it finds on this node.
+//! The iptables engine: what it finds on this node, the chains it makes of the table, and those chains in the kernel.
 
-use portreeve_table::{Backend, BackendKind, Capabilities, Feature, Probe};
-use std::env;
+mod found;
+mod lookup;
+mod names;
+mod programmed;
+mod programs;
+mod rules;
+mod ruleset;
+mod text;
+
+pub use programmed::{ApplyError, Programmed};
+
+use portreeve_table::{Backend, BackendKind, Capabilities, Family, Feature, Probe};
+use programs::look_up;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::path::{Path, PathBuf};
 
 /// The engine that programs packets with iptables chains of our own.
 #[derive(Clone, Debug)]
@@ -31,48 +41,43 @@ impl Backend for Iptables {
         } else {
             Err("this process lacks CAP_NET_ADMIN".to_owned())
         };
-        let program = |name| look_up(&self.path, name, |path| fs::canonicalize(path).ok());
         let features = vec![
             Feature::required("net-admin", net_admin),
-            Feature::required("iptables", program("iptables-restore")),
-            Feature::optional("ip6tables", program("ip6tables-restore")),
+            Feature::required("iptables", both(&self.path, Family::V4)),
+            Feature::optional("ip6tables", both(&self.path, Family::V6)),
         ];
         Probe { kind: BackendKind::Iptables, features }
     }
 }
 
-/// Where `name` is and which of the two variants it is. Both are one program under many names, so what the link ends at
-/// tells the variant without starting it. `resolve` follows links and gives `None` for what does not exist.
-fn look_up(path: &OsStr, name: &str, resolve: impl Fn(&Path) -> Option<PathBuf>) -> Result<String, String> {
-    let found = env::split_paths(path).find_map(|dir| {
-        let at = dir.join(name);
-        resolve(&at).map(|end| (at, end))
+/// Where the program that writes is; the one that reads must be there too.
+fn both(path: &OsStr, family: Family) -> Result<String, String> {
+    let [writes, reads] = programs::names(family).map(|name| {
+        let located = look_up(path, name, |at| fs::canonicalize(at).ok());
+        located.ok_or_else(|| format!("there is no {name} in the search path of this process"))
     });
-    let (at, end) = found.ok_or_else(|| format!("there is no {name} in the search path of this process"))?;
-    let variant = match end.file_name().and_then(OsStr::to_str) {
-        Some(file) if file.contains("legacy") => "legacy variant",
-        Some(file) if file.contains("nft") => "nf_tables variant",
-        _ => "unknown variant",
-    };
-    Ok(format!("{}, {variant}", at.display()))
+    let (writes, _) = (writes?, reads?);
+    Ok(format!("{}, {}", writes.at.display(), writes.variant.as_str()))
 }
 
 #[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::{Path, PathBuf};
 
-    fn found(end: &'static str) -> Result<String, String> {
-        look_up(OsStr::new("/a:/usr/sbin"), "iptables-restore", |path| {
-            path.starts_with("/usr/sbin").then(|| PathBuf::from(end))
-        })
+    fn found(end: &'static str) -> String {
+        let resolve = |path: &Path| path.starts_with("/usr/sbin").then(|| PathBuf::from(end));
+        let located = look_up(OsStr::new("/a:/usr/sbin"), "iptables-restore", resolve).unwrap();
+        format!("{}, {}", located.at.display(), located.variant.as_str())
     }
 
     #[test]
     fn the_end_of_the_link_tells_the_variant() {
-        let says = |end| found(end).unwrap();
-        assert_eq!(says("/usr/sbin/xtables-nft-multi"), "/usr/sbin/iptables-restore, nf_tables variant");
-        assert_eq!(says("/usr/sbin/xtables-legacy-multi"), "/usr/sbin/iptables-restore, legacy variant");
-        assert_eq!(says("/opt/iptables-restore"), "/usr/sbin/iptables-restore, unknown variant");
+        assert_eq!(found("/usr/sbin/xtables-nft-multi"), "/usr/sbin/iptables-restore, nf_tables variant");
+        assert_eq!(found("/usr/sbin/xtables-legacy-multi"), "/usr/sbin/iptables-restore, legacy variant");
+        assert_eq!(found("/opt/iptables-restore"), "/usr/sbin/iptables-restore, unknown variant");
     }
 
     #[test]

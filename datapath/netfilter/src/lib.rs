@@ -2,11 +2,12 @@
 //!
 //! This room knows the netfilter netlink family, its message format and where iptables lives. It may not know
 //! Kubernetes, clients, policies or BPF. Probes start no process and change no rule: what nftables can do is asked of the
-//! kernel, in a batch that the kernel checks and throws away. Nor does the engine start one: it writes its own messages,
-//! never lists what it wrote, and every change is one transaction.
+//! kernel, in a batch that the kernel checks and throws away. Nor does the nftables engine start one: it writes its own
+//! messages, never lists what it wrote, and every change is one transaction. That of iptables runs iptables-restore(8), with
+//! the chains that change alone.
 
 pub mod conntrack;
-mod iptables;
+pub mod iptables;
 mod message;
 #[cfg(test)]
 mod namespace;

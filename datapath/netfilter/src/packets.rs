@@ -25,8 +25,7 @@ const CONNECT: Duration = Duration::from_millis(2500);
 pub(crate) struct World {
     pub(crate) client: Arc<Namespace>,
     pub(crate) node: Namespace,
-    /// Held so that the Pods live as long as the world.
-    _pods: Namespace,
+    pub(crate) pods: Namespace,
 }
 
 impl World {
@@ -78,7 +77,7 @@ impl World {
         serve(&node, "192.0.2.99:80");
         serve(&node, "192.0.2.98:80");
         node.ip("route add 10.244.9.9 dev eth0");
-        Self { client: Arc::new(client), node, _pods: pods }
+        Self { client: Arc::new(client), node, pods }
     }
 
     /// Puts a table in force by an engine that knows nothing of what is.

@@ -1,0 +1,212 @@
+//! Our chains in the kernel.
+
+use super::found::Difference;
+use super::programs::{Programs, Variant, names};
+use super::ruleset::Ruleset;
+use crate::message;
+use crate::netlink::{Connection, NetlinkError};
+use portreeve_table::{Applied, Engine, EngineError, Family, Goal, Integrity, Interface, Op};
+use std::ffi::OsStr;
+use std::io;
+use std::path::PathBuf;
+
+/// Why a ruleset is not known to be in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// A program is missing.
+    #[error("there is no {0} in the search path of this process; install iptables or choose another backend")]
+    NoProgram(&'static str),
+    /// A program could not be run.
+    #[error("{} cannot be run: {source}", program.display())]
+    Start {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A change was refused. What the same input had asked of other tables before may be in force.
+    #[error("{} refuses the line `{line}`: {says}", program.display())]
+    Refused {
+        /// Which program refused.
+        program: PathBuf,
+        /// What was asked, or `?` if it is not known.
+        line: String,
+        /// Its own words.
+        says: String,
+    },
+    /// What is there cannot be read.
+    #[error("{} does not show the rules: {says}", program.display())]
+    Unread {
+        /// Which program.
+        program: PathBuf,
+        /// Its own words.
+        says: String,
+    },
+    /// What was written is not what is shown.
+    #[error(
+        "{} shows another {chain} in table {table} than was written: see what else writes to chains that begin with \
+         PORTREEVE-, or choose another backend",
+        program.display()
+    )]
+    Differs {
+        /// Which program wrote.
+        program: PathBuf,
+        /// In which table.
+        table: &'static str,
+        /// The first chain that differs.
+        chain: String,
+    },
+    /// An interface cannot be named.
+    #[error(
+        "iptables would take the uplink name `{}` for a pattern: rename the interface or choose another backend",
+        .0.as_str()
+    )]
+    Uplink(Interface),
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Our chains in a network namespace, and what is known of them.
+///
+/// A change is one transaction for each table that it touches; the flows in between are thought of
+/// ([`Ruleset::follow`]). Where one of them fails nothing is known any more, and the next ruleset replaces whatever there is.
+///
+/// Taking everything away leaves the built-in chains of the tables that we came to first, which are empty then.
+#[derive(Debug)]
+pub struct Programmed {
+    programs: Vec<(Family, Programs)>,
+    in_force: Option<Ruleset>,
+    /// The kernel's number of all nftables rules when ours were last seen to be as written, where iptables is a way to
+    /// write those.
+    seen_at: Option<u32>,
+}
+
+impl Programmed {
+    /// The chains of the calling thread's network namespace, by the programs in the directories of `path`. Nothing is
+    /// known of them: the first ruleset replaces those of our names, whoever made them, each table in one transaction.
+    /// Connections go on where they went, since the kernel remembers that beside the rules.
+    ///
+    /// # Errors
+    /// When there is no program for IPv4. Without one for IPv6, what needs it is refused when it comes.
+    pub fn open(path: &OsStr) -> Result<Self, ApplyError> {
+        let mut programs = vec![(Family::V4, Programs::find(path, Family::V4)?)];
+        programs.extend(Programs::find(path, Family::V6).ok().map(|found| (Family::V6, found)));
+        Ok(Self { programs, in_force: None, seen_at: None })
+    }
+
+    fn program(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, ApplyError> {
+        if let Some(odd) = goal.uplinks.iter().find(|uplink| is_pattern(uplink.as_str())) {
+            return Err(ApplyError::Uplink(odd.clone()));
+        }
+        // Until the programs have said that they did, nothing is known of what is in force.
+        let Some(mut ruleset) = self.in_force.take() else { return self.replace(Ruleset::render(goal)) };
+        let changes = ruleset.follow(goal, steps);
+        self.possible(&ruleset)?;
+        let mut changed = 0;
+        for (family, programs) in &self.programs {
+            let sections = changes.get(*family);
+            if !sections.is_empty() {
+                programs.restore(sections)?;
+                changed += sections.iter().map(|section| section.put.len() + section.remove.len()).sum::<usize>();
+                self.seen_at = None;
+            }
+        }
+        self.in_force = Some(ruleset);
+        Ok(if changed == 0 { Applied::Nothing } else { Applied::Changed(changed) })
+    }
+
+    fn replace(&mut self, ruleset: Ruleset) -> Result<Applied, ApplyError> {
+        self.possible(&ruleset)?;
+        for (family, programs) in &self.programs {
+            programs.restore(&programs.save()?.replace(Some(&ruleset), *family))?;
+        }
+        match self.differences(&ruleset)? {
+            Some((program, table, chain)) => Err(ApplyError::Differs { program, table, chain }),
+            None => {
+                self.in_force = Some(ruleset);
+                Ok(Applied::Replaced)
+            }
+        }
+    }
+
+    fn possible(&self, ruleset: &Ruleset) -> Result<(), ApplyError> {
+        let missing = |family: &Family| !self.programs.iter().any(|(have, _)| have == family);
+        match Family::BOTH.into_iter().filter(missing).find(|family| ruleset.claims(*family)) {
+            Some(family) => Err(ApplyError::NoProgram(names(family)[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// The first chain that is not as written. That packets come to our chains first is mended on the way.
+    fn differences(&mut self, ruleset: &Ruleset) -> Result<Option<(PathBuf, &'static str, String)>, ApplyError> {
+        // Asked before looking, so that what changes meanwhile is looked at the next time.
+        let generation = self.generation()?;
+        let mut mended = false;
+        for (family, programs) in &self.programs {
+            let found = programs.save()?;
+            match found.difference(ruleset, *family) {
+                Difference::None => {}
+                Difference::Hook(_) => {
+                    programs.restore(&found.mend(ruleset, *family))?;
+                    mended = true;
+                }
+                Difference::Chain(table, chain) => {
+                    return Ok(Some((programs.writer().to_owned(), table.as_str(), chain)));
+                }
+            }
+        }
+        self.seen_at = generation.filter(|_| !mended);
+        Ok(None)
+    }
+
+    /// In the legacy variant there is nothing that tells of changes, and everything is read each time.
+    fn look(&mut self) -> Result<Integrity, ApplyError> {
+        let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
+        let same = self.seen_at.is_some() && self.seen_at == self.generation()?;
+        if !same && self.differences(&ruleset)?.is_some() {
+            return Ok(Integrity::Lost);
+        }
+        self.in_force = Some(ruleset);
+        Ok(Integrity::Intact)
+    }
+
+    /// The number that every change of anybody's nftables rules moves (`NFTA_GEN_ID` 1), where it tells of ours.
+    fn generation(&self) -> Result<Option<u32>, NetlinkError> {
+        if !self.programs.iter().all(|(_, programs)| programs.variant == Variant::NfTables) {
+            return Ok(None);
+        }
+        let data = Connection::open()?.ask(&message::get_generation(), 1)?.unwrap_or_default();
+        Ok(message::find(&data, 1).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes))
+    }
+
+    fn clear(&mut self) -> Result<(), ApplyError> {
+        self.in_force = None;
+        for (family, programs) in &self.programs {
+            let sections = programs.save()?.replace(None, *family);
+            if !sections.is_empty() {
+                programs.restore(&sections)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether iptables reads more into an interface's name than the name: `eth+` stands for all that begin with `eth`.
+fn is_pattern(name: &str) -> bool {
+    name.ends_with('+') || name.starts_with('!')
+}
+
+impl Engine for Programmed {
+    fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
+        Ok(self.program(goal, steps)?)
+    }
+
+    fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        Ok(self.look()?)
+    }
+
+    fn remove(&mut self) -> Result<(), EngineError> {
+        Ok(self.clear()?)
+    }
+}
