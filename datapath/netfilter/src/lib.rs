@@ -6,6 +6,8 @@
 //! messages, never lists what it wrote, and every change is one transaction. That of iptables runs iptables-restore(8), with
 //! the chains that change alone.
 
+#[cfg(test)]
+mod agreement;
 pub mod conntrack;
 pub mod iptables;
 mod message;
