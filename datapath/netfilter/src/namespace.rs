@@ -16,6 +16,8 @@ pub(crate) fn privileged(test: &str, body: impl FnOnce()) {
         .args(["--user", "--map-root-user"])
         .arg(env::current_exe().unwrap())
         .args([test, "--nocapture"])
+        // The lock that all users of iptables share is root's.
+        .env("XTABLES_LOCKFILE", env::temp_dir().join(format!("portreeve-{}.lock", geteuid())))
         .output();
     let output = child.expect("this test needs root, or unshare(1) for a user namespace");
     let says = [output.stdout, output.stderr].concat();

@@ -193,26 +193,49 @@ fn refused_step(variant: Variant) {
     });
 }
 
+#[test]
+fn an_uplink_that_would_be_a_pattern_is_refused_by_name() {
+    let error = Driven::by(NF_TABLES.open(), "eth+").apply(&sample()).unwrap_err().to_string();
+    assert!(error.contains("`eth+`") && error.contains("rename the interface"), "{error}");
+}
+
+#[test]
+fn without_the_programs_for_ipv6_what_needs_them_is_refused_before_anything_is_done() {
+    let directory = NF_TABLES.directory().with_file_name("portreeve-iptables-v4");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["iptables-restore", "iptables-save"] {
+        drop(symlink("/bin/false", directory.join(name)));
+    }
+    let error = Driven::by(Programmed::open(directory.as_os_str()).unwrap(), "eth0").apply(&sample()).unwrap_err();
+    assert!(error.to_string().starts_with("there is no ip6tables-restore"), "{error}");
+}
+
+/// Name of a test without that of the crate.
+fn full(module: &str, test: &str) -> String {
+    let (_, module) = module.split_once("::").unwrap();
+    format!("{module}::{test}")
+}
+
 /// The same tests by both variants.
 macro_rules! by_both {
     ($($test:ident => $body:expr;)*) => {
         mod nf_tables {
             use super::*;
             const VARIANT: Variant = NF_TABLES;
-            $(#[test] fn $test() { privileged(concat!("nf_tables::", stringify!($test)), || $body(VARIANT)); })*
+            $(#[test] fn $test() { privileged(&full(module_path!(), stringify!($test)), || $body(VARIANT)); })*
             by_both!(@packets);
         }
         mod legacy {
             use super::*;
             const VARIANT: Variant = LEGACY;
-            $(#[test] fn $test() { privileged(concat!("legacy::", stringify!($test)), || $body(VARIANT)); })*
+            $(#[test] fn $test() { privileged(&full(module_path!(), stringify!($test)), || $body(VARIANT)); })*
             by_both!(@packets);
         }
     };
     (@packets) => {
         #[test]
         fn what_is_not_ours_is_passed_on() {
-            privileged(concat!(module_path!(), "::what_is_not_ours_is_passed_on"), || {
+            privileged(&full(module_path!(), "what_is_not_ours_is_passed_on"), || {
                 packets::what_is_not_ours_is_passed_on(|| VARIANT.open(), || counted(VARIANT));
             });
         }
@@ -225,7 +248,7 @@ macro_rules! by_both {
     (@packet $test:ident) => {
         #[test]
         fn $test() {
-            privileged(concat!(module_path!(), "::", stringify!($test)), || packets::$test(|| VARIANT.open()));
+            privileged(&full(module_path!(), stringify!($test)), || packets::$test(|| VARIANT.open()));
         }
     };
 }

@@ -5,7 +5,8 @@
 //! [`BUCKET`] frontends, or a rule for each of the up to four subtrees that the next two bits tell apart; bits in which
 //! all frontends below agree are skipped. Four ways cost least: a packet that finds its frontend is held against
 //! 2.5 rules on average for two bits of what distinguishes it, where sixteen ways cost 8.5 for four and two ways 1.5 for
-//! one with twice the chains. Ten thousand addresses that follow each other are 7 chains deep and 22 rules away on average.
+//! one with twice the chains. Any of ten thousand frontends is 16 rules away on average and 27 at most, whether they have
+//! addresses in a row, anywhere, or one address with ten thousand ports.
 //!
 //! The shape follows from the frontends alone and not from how they came, so that one that comes or goes changes the
 //! chains on its way and their leaves, and no others.

@@ -2,13 +2,21 @@
 
 use super::found::Difference;
 use super::programs::{Programs, Variant, names};
+use super::rules::Name;
 use super::ruleset::Ruleset;
+use crate::conntrack::{Flow, Flows};
 use crate::message;
 use crate::netlink::{Connection, NetlinkError};
-use portreeve_table::{Applied, Engine, EngineError, Family, Goal, Integrity, Interface, Op};
+use crate::nftables::Resets;
+use crate::watch::{Concern, Heard, Watch};
+use portreeve_table::{Applied, Engine, EngineError, Family, ForwardingTable, Goal, Integrity, Interface, Keeps, Op};
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+
+/// The chains of others from which packets come to ours.
+const FROM: &[&str] = &["PREROUTING", "INPUT", "FORWARD"];
 
 /// Why a ruleset is not known to be in force.
 #[derive(Debug, thiserror::Error)]
@@ -69,13 +77,21 @@ pub enum ApplyError {
 
 /// Our chains in a network namespace, and what is known of them.
 ///
-/// A change is one transaction for each table that it touches; the flows in between are thought of
-/// ([`Ruleset::follow`]). Where one of them fails nothing is known any more, and the next ruleset replaces whatever there is.
+/// A change is one transaction for each table that it touches; what refuses comes first and goes last, so that no flow
+/// falls between them. Where one of them fails nothing is known any more, and the next ruleset replaces whatever there is.
+///
+/// Every call starts its programs in the network namespace of the thread that makes it, which must be the same each time.
+///
+/// Flows of Pods that are [gone](Op::Gone) are not ended yet, and health check node ports are left to kube-proxy.
 ///
 /// Taking everything away leaves the built-in chains of the tables that we came to first, which are empty then.
 #[derive(Debug)]
 pub struct Programmed {
     programs: Vec<(Family, Programs)>,
+    kernel: Connection,
+    watch: Watch,
+    flows: Flows,
+    resets: Resets,
     in_force: Option<Ruleset>,
     /// The kernel's number of all nftables rules when ours were last seen to be as written, where iptables is a way to
     /// write those.
@@ -92,7 +108,9 @@ impl Programmed {
     pub fn open(path: &OsStr) -> Result<Self, ApplyError> {
         let mut programs = vec![(Family::V4, Programs::find(path, Family::V4)?)];
         programs.extend(Programs::find(path, Family::V6).ok().map(|found| (Family::V6, found)));
-        Ok(Self { programs, in_force: None, seen_at: None })
+        let watch = Watch::open(Concern::Chains { prefix: Name::PREFIX, from: FROM })?;
+        let (kernel, flows) = (Connection::open()?, Flows::open()?);
+        Ok(Self { programs, kernel, watch, flows, resets: Resets::found(), in_force: None, seen_at: None })
     }
 
     fn program(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, ApplyError> {
@@ -160,10 +178,16 @@ impl Programmed {
         Ok(None)
     }
 
-    /// In the legacy variant there is nothing that tells of changes, and everything is read each time.
+    /// The rules are read only if the kernel told of a change of ours, or more than could be heard, or if they were not read
+    /// since our own last change. In the legacy variant there is nothing that tells of changes, and they are read each time.
     fn look(&mut self) -> Result<Integrity, ApplyError> {
+        let heard = self.watch.hear()?;
         let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
-        let same = self.seen_at.is_some() && self.seen_at == self.generation()?;
+        let generation = self.generation()?;
+        let same = match (heard, self.seen_at) {
+            (Heard::Nothing, Some(_)) => true,
+            (_, seen_at) => seen_at.is_some() && seen_at == generation,
+        };
         if !same && self.differences(&ruleset)?.is_some() {
             return Ok(Integrity::Lost);
         }
@@ -171,12 +195,16 @@ impl Programmed {
         Ok(Integrity::Intact)
     }
 
+    fn is_nf_tables(&self) -> bool {
+        self.programs.iter().all(|(_, programs)| programs.variant == Variant::NfTables)
+    }
+
     /// The number that every change of anybody's nftables rules moves (`NFTA_GEN_ID` 1), where it tells of ours.
     fn generation(&self) -> Result<Option<u32>, NetlinkError> {
-        if !self.programs.iter().all(|(_, programs)| programs.variant == Variant::NfTables) {
+        if !self.is_nf_tables() {
             return Ok(None);
         }
-        let data = Connection::open()?.ask(&message::get_generation(), 1)?.unwrap_or_default();
+        let data = self.kernel.ask(&message::get_generation(), 1)?.unwrap_or_default();
         Ok(message::find(&data, 1).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes))
     }
 
@@ -197,9 +225,37 @@ fn is_pattern(name: &str) -> bool {
     name.ends_with('+') || name.starts_with('!')
 }
 
+/// Rules that reset clients are nftables', whatever the engine: those of iptables cannot at prerouting. A kernel that has
+/// iptables in its legacy variant alone has none, and its clients meet what serves new flows.
+fn reset(resets: &mut Resets, kernel: &Connection, possible: bool, flows: &[Flow]) -> Result<(), EngineError> {
+    if possible { Ok(resets.begin(kernel, flows)?) } else { Ok(()) }
+}
+
 impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
-        Ok(self.program(goal, steps)?)
+        let before = self.in_force.as_ref();
+        self.flows.note(steps, |service| before?.entry(service), goal.table);
+        let applied = self.program(goal, steps)?;
+        // Our own changes are told as well; what others did meanwhile is found when the rules are read the next time.
+        self.watch.hear()?;
+        Ok(applied)
+    }
+
+    fn end_flows(&mut self, table: &ForwardingTable) -> Result<(), EngineError> {
+        let possible = self.is_nf_tables();
+        let Self { flows, resets, kernel, .. } = self;
+        flows.end(table, |flows| reset(resets, kernel, possible, flows))?;
+        if possible { Ok(resets.end_when_over(kernel)?) } else { Ok(()) }
+    }
+
+    fn sweep(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<usize, EngineError> {
+        let possible = self.is_nf_tables();
+        let Self { flows, resets, kernel, .. } = self;
+        Ok(flows.sweep(table, keeps, |flows| reset(resets, kernel, possible, flows))?)
+    }
+
+    fn alarm(&self) -> Result<Option<OwnedFd>, EngineError> {
+        if self.is_nf_tables() { Ok(Some(self.watch.alarm()?)) } else { Ok(None) }
     }
 
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
@@ -207,6 +263,9 @@ impl Engine for Programmed {
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {
+        if self.is_nf_tables() {
+            self.resets.end(&self.kernel)?;
+        }
         Ok(self.clear()?)
     }
 }
