@@ -17,14 +17,14 @@ use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use portreeve_ebpf::Ebpf;
-use portreeve_netfilter::nftables::Programmed;
-use portreeve_netfilter::{Iptables, Nftables};
+use portreeve_netfilter::{Iptables, Nftables, iptables, nftables};
 use portreeve_runtime::admin::{self, Health};
 use portreeve_runtime::client;
 use portreeve_runtime::metrics::Metrics;
 use portreeve_runtime::shutdown::{Ended, Plan, Shutdown};
 use portreeve_table::{Applied, Backend, BackendKind, Capabilities, Engine, EngineError, Interface, Probe, ServiceKey};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 use std::{env, fs, mem};
@@ -110,8 +110,8 @@ async fn probes() -> anyhow::Result<Vec<Probe>> {
     let probed = tokio::task::spawn_blocking(|| {
         let status = fs::read_to_string("/proc/thread-self/status").context("own capabilities")?;
         let held = Capabilities::parse(&status).context("own capabilities are not in /proc/thread-self/status")?;
-        let path = env::var_os("PATH").unwrap_or_default();
-        let engines: [Box<dyn Backend>; 3] = [Box::new(Ebpf), Box::new(Nftables), Box::new(Iptables::in_path(path))];
+        let engines: [Box<dyn Backend>; 3] =
+            [Box::new(Ebpf), Box::new(Nftables), Box::new(Iptables::in_path(search_path()))];
         let probes: Vec<Probe> = engines.iter().map(|engine| engine.probe(held)).collect();
         for (engine, probe) in engines.iter().zip(&probes) {
             let missing = probe.missing().map(|feature| format!("{}: {}", feature.name, feature.detail));
@@ -134,10 +134,16 @@ fn open_links() -> (Result<Links, String>, BoxStream<'static, ()>) {
     }
 }
 
+/// Where programs are looked for.
+fn search_path() -> OsString {
+    env::var_os("PATH").unwrap_or_default()
+}
+
 fn open_engine(kind: BackendKind) -> Result<Box<dyn Engine>, EngineError> {
     match kind {
-        BackendKind::Nftables => Ok(Box::new(Programmed::open()?)),
-        BackendKind::Ebpf | BackendKind::Iptables => Err(format!("this version has no engine for {kind}").into()),
+        BackendKind::Nftables => Ok(Box::new(nftables::Programmed::open()?)),
+        BackendKind::Iptables => Ok(Box::new(iptables::Programmed::open(&search_path())?)),
+        BackendKind::Ebpf => Err(format!("this version has no engine for {kind}").into()),
     }
 }
 

@@ -17,6 +17,7 @@ mod netlink;
 pub mod nftables;
 #[cfg(test)]
 mod packets;
+mod watch;
 
 pub use iptables::Iptables;
 pub use netlink::NetlinkError;

@@ -206,9 +206,33 @@ pub(crate) fn answers(mut bytes: &[u8]) -> Option<Vec<Answer>> {
     Some(found)
 }
 
-/// Who did each of the changes that one datagram tells of and that are changes of an `inet` table of this name, or of
-/// something in it: the ports of their sockets. `None` if a length lies.
-pub(crate) fn authors(mut bytes: &[u8], table: &str) -> Option<Vec<u32>> {
+/// One change of somebody's rules, as the kernel tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Change<'a> {
+    /// Port of the socket that did it.
+    pub(crate) author: u32,
+    /// The table that was changed, or in which something was.
+    pub(crate) table: &'a [u8],
+    /// The chain that was changed, or in which a rule was.
+    pub(crate) chain: Option<&'a [u8]>,
+    family: u8,
+    command: u16,
+}
+
+impl Change<'_> {
+    /// Whether the table is of family `inet`.
+    pub(crate) const fn is_inet(&self) -> bool {
+        self.family == FAMILY_INET
+    }
+
+    /// Whether it is one of the table as a whole.
+    pub(crate) const fn is_table(&self) -> bool {
+        matches!(self.command, NEW_TABLE | DELETE_TABLE)
+    }
+}
+
+/// The changes of rules that one datagram tells of. `None` if a length lies.
+pub(crate) fn changes(mut bytes: &[u8]) -> Option<Vec<Change<'_>>> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -216,11 +240,16 @@ pub(crate) fn authors(mut bytes: &[u8], table: &str) -> Option<Vec<u32>> {
             return None;
         }
         let (kind, message) = (u32_at(bytes, 4)?.to_ne_bytes(), &bytes[HEADER..length]);
-        let about_rules = u16::from(kind[1]) == SUBSYSTEM_NFTABLES && message[0] == FAMILY_INET;
+        let (command, attributes) = (u16::from(kind[0]), &message[FAMILY_HEADER..]);
+        let name = |kind| find(attributes, kind).and_then(|name| name.strip_suffix(&[0]));
         // In every message of an object that is in a table, the first attribute is the table's name.
-        let name = find(&message[FAMILY_HEADER..], 1).and_then(|name| name.strip_suffix(&[0]));
-        if about_rules && name == Some(table.as_bytes()) {
-            found.push(u32_at(bytes, 12)?);
+        if let (SUBSYSTEM_NFTABLES, Some(table)) = (u16::from(kind[1]), name(1)) {
+            let chain = match command {
+                NEW_CHAIN | DELETE_CHAIN => name(3),
+                NEW_RULE | DELETE_RULE => name(2),
+                _ => None,
+            };
+            found.push(Change { author: u32_at(bytes, 12)?, table, chain, family: message[0], command });
         }
         bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
     }
@@ -326,16 +355,29 @@ mod tests {
     }
 
     #[test]
-    fn the_author_of_a_change_of_our_table_is_told_and_of_no_other() {
-        let told = |table: &str, port: u32| {
+    fn a_change_is_told_with_its_author_its_table_and_its_chain() {
+        let told = |command, attributes: &Attributes, port: u32| {
             let mut messages = Messages::new();
-            messages.inet(NEW_RULE, 0, 1, &Attributes::new().text(1, table));
+            messages.inet(command, 0, 1, attributes);
             messages.0[12..16].copy_from_slice(&port.to_ne_bytes());
             messages.0
         };
-        let datagram = [told("ours", 7), told("theirs", 8), told("ours", 9), get_generation()].concat();
-        assert_eq!(authors(&datagram, "ours"), Some(vec![7, 9]));
-        assert_eq!(authors(&datagram[..30], "ours"), None);
+        let rule = told(NEW_RULE, &Attributes::new().text(1, "ours").text(2, "entry"), 7);
+        let chain = told(DELETE_CHAIN, &Attributes::new().text(1, "theirs").text(3, "exit"), 8);
+        let datagram =
+            [rule, chain, told(DELETE_TABLE, &Attributes::new().text(1, "ours"), 9), get_generation()].concat();
+        let changes = changes(&datagram).unwrap();
+        let seen: Vec<_> = changes.iter().map(|it| (it.author, it.table, it.chain, it.is_table())).collect();
+        assert_eq!(
+            seen,
+            [
+                (7, &b"ours"[..], Some(&b"entry"[..]), false),
+                (8, &b"theirs"[..], Some(&b"exit"[..]), false),
+                (9, &b"ours"[..], None, true)
+            ]
+        );
+        assert!(changes.iter().all(Change::is_inet));
+        assert_eq!(super::changes(&datagram[..30]), None);
     }
 
     #[test]

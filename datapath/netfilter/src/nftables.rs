@@ -3,8 +3,8 @@
 mod encode;
 mod programmed;
 pub mod ruleset;
-mod watch;
 
+pub(crate) use programmed::Resets;
 pub use programmed::{ApplyError, Programmed};
 
 use crate::message;

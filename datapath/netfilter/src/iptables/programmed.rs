@@ -263,9 +263,7 @@ impl Engine for Programmed {
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {
-        if self.is_nf_tables() {
-            self.resets.end(&self.kernel)?;
-        }
+        // The rules that reset clients may be of an engine that is in use, and are nftables' to remove.
         Ok(self.clear()?)
     }
 }

@@ -5,12 +5,12 @@ mod resets;
 
 use super::encode::encode;
 use super::ruleset::{Command, Ruleset, TABLE, render, replace};
-use super::watch::{Heard, Watch};
 use crate::conntrack::Flows;
 use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
+use crate::watch::{Concern, Heard, Watch};
 use portreeve_table::{Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op};
-use resets::Resets;
+pub(crate) use resets::Resets;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -71,7 +71,7 @@ impl Programmed {
     /// When the kernel cannot be asked.
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
-        let watch = Watch::open(kernel.port()?)?;
+        let watch = Watch::open(Concern::Table { name: TABLE, own: kernel.port()? })?;
         Ok(Self { kernel, watch, in_force: None, steered: None, flows: Flows::open()?, resets: Resets::found() })
     }
 

@@ -15,18 +15,18 @@ const TIME: Duration = Duration::from_secs(300);
 
 /// Whether the table may be there, and until when.
 #[derive(Debug)]
-pub(super) struct Resets {
+pub(crate) struct Resets {
     over: Option<Instant>,
 }
 
 impl Resets {
     /// What an engine of another life may have left has this long to go at most.
-    pub(super) fn found() -> Self {
+    pub(crate) fn found() -> Self {
         Self { over: Instant::now().checked_add(TIME) }
     }
 
     /// Tells the clients of `flows` from now on.
-    pub(super) fn begin(&mut self, kernel: &Connection, flows: &[Flow]) -> Result<(), ApplyError> {
+    pub(crate) fn begin(&mut self, kernel: &Connection, flows: &[Flow]) -> Result<(), ApplyError> {
         commit_to(kernel, TABLE, &resetting(flows, TIME))?;
         *self = Self::found();
         Ok(())
@@ -37,11 +37,11 @@ impl Resets {
         self.over = Some(Instant::now());
     }
 
-    pub(super) fn end_when_over(&mut self, kernel: &Connection) -> Result<(), ApplyError> {
+    pub(crate) fn end_when_over(&mut self, kernel: &Connection) -> Result<(), ApplyError> {
         if self.over.is_some_and(|over| over <= Instant::now()) { self.end(kernel) } else { Ok(()) }
     }
 
-    pub(super) fn end(&mut self, kernel: &Connection) -> Result<(), ApplyError> {
+    pub(crate) fn end(&mut self, kernel: &Connection) -> Result<(), ApplyError> {
         commit_to(kernel, TABLE, &[Command::RemoveTable])?;
         self.over = None;
         Ok(())
