@@ -18,10 +18,13 @@ use crate::nftables::Programmed;
 use dice::Dice;
 use differences::Difference;
 use judge::Tally;
-use portreeve_table::{Engine, Reason};
+use portreeve_table::{
+    Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, OnNoLocal, Op, Reason, diff,
+};
 use run::{Divergence, run};
 use site::Site;
 use std::env;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Packets of a run that nobody asked for.
@@ -35,22 +38,71 @@ struct Subject {
     differences: &'static [Difference],
 }
 
+const NFTABLES: &[Difference] = &[
+    Difference::Reassembled,
+    Difference::NoForward,
+    Difference::AffinityForgotten,
+    Difference::AffinityAnew,
+    Difference::Stranded,
+    Difference::Inherited,
+];
+
 #[test]
 fn nftables_does_with_any_packet_what_the_oracle_says() {
     privileged("nftables_does_with_any_packet_what_the_oracle_says", || {
-        agree(&Subject {
-            open: || Box::new(Programmed::open().unwrap()),
-            differences: &[
-                Difference::Reassembled,
-                Difference::NoForward,
-                Difference::OddSyn,
-                Difference::SctpMidFlow,
-                Difference::AffinityForgotten,
-                Difference::AffinityAnew,
-                Difference::Stranded,
-                Difference::Inherited,
-            ],
+        agree(&Subject { open: || Box::new(Programmed::open().unwrap()), differences: NFTABLES });
+    });
+}
+
+/// nftables with one mistake: it rejects what is to be dropped.
+struct Mistaken(Programmed, ForwardingTable);
+
+impl Engine for Mistaken {
+    fn apply(&mut self, goal: Goal<'_>, _: &[Op]) -> Result<Applied, EngineError> {
+        let mut table = goal.table.clone();
+        for entry in table.services.values_mut().filter(|entry| entry.on_no_local == OnNoLocal::Drop) {
+            Arc::make_mut(entry).on_no_local = OnNoLocal::Reject;
+        }
+        let steps = diff(&self.1, &table);
+        self.1 = table;
+        self.0.apply(Goal { table: &self.1, ..goal }, &steps)
+    }
+
+    fn end_flows(&mut self, table: &ForwardingTable) -> Result<(), EngineError> {
+        self.0.end_flows(table)
+    }
+
+    fn sweep(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<usize, EngineError> {
+        self.0.sweep(table, keeps)
+    }
+
+    fn integrity(&mut self) -> Result<Integrity, EngineError> {
+        self.0.integrity()
+    }
+
+    fn remove(&mut self) -> Result<(), EngineError> {
+        self.0.remove()
+    }
+}
+
+#[test]
+fn a_mistake_is_found_and_told_by_one_service_and_one_packet() {
+    privileged("a_mistake_is_found_and_told_by_one_service_and_one_packet", || {
+        let subject = Subject {
+            open: || Box::new(Mistaken(Programmed::open().unwrap(), ForwardingTable::default())),
+            differences: NFTABLES,
+        };
+        let (site, mut dice) = (Site::new(), Dice::new(7));
+        let found = (0..20).find_map(|_| {
+            let scenario = scenario::draw(&mut dice, false);
+            let divergence = run(&site, &subject, &scenario, &mut Tally::default()).err()?;
+            Some(shrink::shrink(&site, &subject, scenario, divergence))
         });
+        let (small, divergence) = found.expect("twenty scenarios have a Service that drops");
+        let [phase] = small.0.as_slice() else { panic!("{}", shrink::describe(&small, &divergence)) };
+        assert_eq!((phase.table.services.len(), phase.shots.len()), (1, 1));
+        let text = shrink::describe(&small, &divergence);
+        assert!(text.contains("[42] no Pod here") && text.contains("that is rejected"), "{text}");
     });
 }
 

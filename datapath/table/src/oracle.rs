@@ -61,7 +61,7 @@ fn decide(table: &ForwardingTable, packet: &Packet, memory: &Memory, because: &m
         );
         return Action::Pass;
     }
-    if packet.protocol == Protocol::Tcp && !packet.opening {
+    if packet.protocol != Protocol::Udp && !packet.opening {
         because.push(Reason::MidFlow.with("it opens no connection and belongs to none of ours: kube-proxy may own it"));
         return Action::Pass;
     }

@@ -5,8 +5,6 @@
 pub(super) enum Difference {
     Reassembled,
     NoForward,
-    OddSyn,
-    SctpMidFlow,
     AffinityForgotten,
     AffinityAnew,
     Stranded,
@@ -21,14 +19,6 @@ impl Difference {
                  taken as the whole packet is"
             }
             Self::NoForward => "netfilter hands no flow to another node: it is left to kube-proxy",
-            Self::OddSyn => {
-                "a TCP packet with SYN and FIN or RST belongs to no connection for the kernel's tracking, and no \
-                 translation is asked about it: it passes as it is"
-            }
-            Self::SctpMidFlow => {
-                "an SCTP packet in the middle of an association that the kernel does not know belongs to none, and no \
-                 translation is asked about it: it passes as it is"
-            }
             Self::AffinityForgotten => {
                 "each Pod remembers its clients, as in kube-proxy, and one that takes no new flows for a while forgets \
                  them; so does one whose Service has another timeout"

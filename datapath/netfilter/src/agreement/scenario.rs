@@ -74,7 +74,7 @@ impl Shot {
             Side::Node => Arrival::Node,
         };
         let opening = match self.protocol {
-            Protocol::Tcp => self.flags & (SYN | ACK) == SYN,
+            Protocol::Tcp => self.flags & (SYN | ACK | RST | FIN) == SYN,
             Protocol::Udp => true,
             Protocol::Sctp => self.init,
         };

@@ -19,7 +19,8 @@ pub struct Packet {
     pub source: SocketAddr,
     /// What the client talks to.
     pub destination: SocketAddr,
-    /// TCP with SYN and without ACK; means nothing for other protocols.
+    /// TCP with SYN alone among SYN, ACK, RST and FIN, or SCTP with an INIT chunk: what the kernel's connection tracking, and
+    /// with it kube-proxy, takes for the first of a connection. Means nothing for UDP.
     pub opening: bool,
     /// A fragment, the first one included. The netfilter hooks of our rules see packets reassembled and never one of
     /// these.

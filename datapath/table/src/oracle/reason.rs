@@ -19,7 +19,7 @@ pub enum Reason {
     FlowKept = 10,
     /// Its flow is ours and goes on although the Service was left.
     FlowOfLeft = 11,
-    /// Its flow's Pod is gone, and a packet that opens a new one comes: UDP, or a TCP SYN.
+    /// Its flow's Pod is gone, and a packet that opens a new one comes: UDP, a TCP SYN, or an SCTP INIT.
     FlowForgotten = 12,
     /// Its TCP or SCTP flow's Pod is gone.
     FlowReset = 13,
@@ -29,7 +29,7 @@ pub enum Reason {
     Claimed = 21,
     /// An un-translated source inside the cluster.
     FromCluster = 22,
-    /// TCP in the middle of a flow that we do not know.
+    /// TCP or SCTP in the middle of a flow that we do not know.
     MidFlow = 23,
     /// Mode Observe.
     Observed = 24,

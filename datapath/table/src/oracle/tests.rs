@@ -233,8 +233,26 @@ fn observe_says_what_it_would_do_and_does_nothing() {
 fn fragments_and_the_middle_of_unknown_connections_pass_on() {
     let ack = Packet { opening: false, ..syn(CLIENT, VIP) };
     let fragment = Packet { fragment: true, ..syn(CLIENT, VIP) };
+    let over = |protocol| {
+        let ports = [port("http", protocol, 80, 30080)].into();
+        with(one_here_one_elsewhere(), ServiceInput { ports, ..service() })
+    };
     hold([
         Row("a TCP packet without SYN", one_here_one_elsewhere(), ack, "pass", Reason::MidFlow),
+        Row(
+            "an SCTP packet without INIT",
+            over(Protocol::Sctp),
+            Packet { protocol: Protocol::Sctp, ..ack },
+            "pass",
+            Reason::MidFlow,
+        ),
+        Row(
+            "a datagram, which is never in the middle",
+            over(Protocol::Udp),
+            Packet { protocol: Protocol::Udp, ..ack },
+            "reject",
+            Reason::Nowhere,
+        ),
         Row("a fragment", one_here_one_elsewhere(), fragment, "pass", Reason::Fragment),
     ]);
 }
