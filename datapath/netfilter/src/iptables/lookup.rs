@@ -96,15 +96,15 @@ impl Lookup {
     /// The chain in which the search begins, and what every packet that can find something agrees with; `None` without
     /// frontends.
     pub(crate) fn root(&self) -> Option<(Vec<Match>, Name)> {
-        let root = self.node(Key { address: 0, port: 0 }, 0)?;
+        let root = self.all()?;
         Some((self.common_matches(root), self.name(root)))
     }
 
     /// All chains.
     pub(crate) fn chains(&self) -> Chains {
         let mut chains = Chains::new();
-        if let Some(root) = self.node(Key { address: 0, port: 0 }, 0) {
-            self.walk(root, None, &mut chains);
+        if let Some(root) = self.all() {
+            self.visit(root, None, &mut chains);
         }
         chains
     }
@@ -112,22 +112,24 @@ impl Lookup {
     /// Every chain that can differ from one of the same frontends but `touched`.
     pub(crate) fn around(&self, touched: &BTreeSet<Key>) -> Chains {
         let mut chains = Chains::new();
-        if let Some(root) = self.node(Key { address: 0, port: 0 }, 0).filter(|_| !touched.is_empty()) {
-            self.walk(root, Some(touched), &mut chains);
+        if let Some(root) = self.all().filter(|_| !touched.is_empty()) {
+            self.visit(root, Some(touched), &mut chains);
         }
         chains
     }
 
-    fn walk(&self, node: Node, touched: Option<&BTreeSet<Key>>, chains: &mut Chains) {
-        chains.insert(self.name(node), self.rules(node));
-        for (low, high) in self.children(node) {
-            let Some(child) = self.between(low, high).filter(|child| child.first != child.last) else { continue };
-            if touched.is_none_or(|touched| touched.range(low..=high).next().is_some()) {
-                self.walk(child, touched, chains);
-            } else if self.is_bucket(child) {
-                // It comes or goes with the other children, when these become too few or too many for one chain.
-                chains.insert(self.name(child), self.rules(child));
+    /// A node changes only if what changes agrees with all below it, and is there with or without what does not; except
+    /// that one without subtrees comes or goes with those beside it, when they become too many or too few for one chain.
+    fn visit(&self, node: Node, touched: Option<&BTreeSet<Key>>, chains: &mut Chains) {
+        let (low, high) = self.bounds(node.first, self.split(node));
+        if touched.is_none_or(|touched| touched.range(low..=high).next().is_some()) {
+            chains.insert(self.name(node), self.rules(node));
+            let children = self.children(node).filter_map(|(low, high)| self.between(low, high));
+            for child in children.filter(|child| child.first != child.last) {
+                self.visit(child, touched, chains);
             }
+        } else if self.is_bucket(node) {
+            chains.insert(self.name(node), self.rules(node));
         }
     }
 
@@ -169,8 +171,9 @@ impl Lookup {
         self.common(node) & !1
     }
 
-    fn node(&self, prefix: Key, bits: u32) -> Option<Node> {
-        let (low, high) = self.bounds(prefix, bits);
+    /// All frontends.
+    fn all(&self) -> Option<Node> {
+        let (low, high) = self.bounds(Key { address: 0, port: 0 }, 0);
         self.between(low, high)
     }
 

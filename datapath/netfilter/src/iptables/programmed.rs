@@ -82,7 +82,7 @@ pub enum ApplyError {
 ///
 /// Every call starts its programs in the network namespace of the thread that makes it, which must be the same each time.
 ///
-/// Flows of Pods that are [gone](Op::Gone) are not ended yet, and health check node ports are left to kube-proxy.
+/// Health check node ports are left to kube-proxy.
 ///
 /// Taking everything away leaves the built-in chains of the tables that we came to first, which are empty then.
 #[derive(Debug)]

@@ -73,6 +73,15 @@ fn a_node_port_and_an_address_of_the_other_family_are_found_too() {
     }
 }
 
+#[test]
+fn the_chains_of_a_frontend_far_from_all_others_are_no_concern_of_theirs() {
+    let near = || (0..20).map(|number| at(0x8000_0200 + number, 80));
+    let (far, touched) = (at(0, 80), BTreeSet::from([at(0, 80)]));
+    let (without, with) = (of(near()), of(near().chain([far])));
+    assert_eq!(without.around(&touched), Chains::new());
+    assert_eq!(with.around(&touched).len(), 1, "a root above that of the others");
+}
+
 fn some_key() -> impl Strategy<Value = Key> {
     // Few bits that can differ, so that keys are near each other as well as far.
     (any::<u32>(), any::<u16>()).prop_map(|(address, port)| at(address & 0xc000_0317, port & 0x0103))

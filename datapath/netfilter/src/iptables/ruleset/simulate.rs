@@ -6,14 +6,17 @@ use crate::iptables::rules::{Chains, Match, Name, Rule, Table, Verdict};
 use portreeve_table::{Action, Family, Hop, Interface, Packet, Protocol, Target};
 use std::collections::BTreeSet;
 
-/// What becomes of a packet, as the oracle says it; what is observed alone passes. `outcomes` are all Pods that a flow may
-/// be delivered to, whatever the dice say and whoever is bound where.
+/// What becomes of a packet, as the oracle says it; what is observed alone passes. It is delivered to each Pod to which dice
+/// or an earlier flow of its client may send it.
 pub(crate) fn simulate(ruleset: &Ruleset, uplink: &Interface, packet: &Packet) -> Action {
     let family = Family::of(packet.destination.ip());
     let meets = |table| {
         let chains = ruleset.chains(family, table);
         let mut ends = BTreeSet::new();
-        Walk { chains: &chains, uplink, packet }.all(&hook().verdict, &mut Vec::new(), &mut ends);
+        let walk = Walk { chains: &chains, uplink, packet };
+        let Rule { matches, verdict } = hook();
+        let begins = matches.iter().all(|wanted| walk.holds(wanted) == Some(true));
+        walk.all(if begins { &verdict } else { &Verdict::Return }, &mut Vec::new(), &mut ends);
         ends
     };
     let dropped = meets(Table::Mangle);
@@ -104,7 +107,9 @@ impl Walk<'_> {
             Match::Protocol(wanted) => wanted == protocol,
             Match::Ports(wanted, first, last) => wanted == protocol && (*first..=*last).contains(&destination.port()),
             Match::NotOpening => *protocol == Protocol::Tcp && !opening,
-            Match::First | Match::Bind(..) => true,
+            // Without an INIT the kernel takes SCTP for part of no flow at all, a new one included.
+            Match::First => *protocol != Protocol::Sctp || *opening,
+            Match::Bind(..) => true,
             Match::Bound(..) | Match::Chance(_) => return None,
         })
     }

@@ -152,7 +152,7 @@ fn packets() -> Vec<Packet> {
     let destinations = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.254", "2001:db8::1", "2001:db8:1::fe"];
     for source in sources {
         for destination in destinations.into_iter().filter(|to| to.contains(':') == source.contains(':')) {
-            for (protocol, opening) in [(Tcp, true), (Tcp, false), (Udp, false), (Sctp, false)] {
+            for (protocol, opening) in [(Tcp, true), (Tcp, false), (Udp, false), (Sctp, true), (Sctp, false)] {
                 for number in 79..83 {
                     let [source, destination] = [(source, 40_000), (destination, number)]
                         .map(|(host, port)| std::net::SocketAddr::new(host.parse().unwrap(), port));
