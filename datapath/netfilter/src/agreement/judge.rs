@@ -224,7 +224,8 @@ impl Ledger {
             };
         let ended = matches!(verdict.because[0].reason, Reason::FlowForgotten | Reason::FlowReset);
         let same = self.pod_of(&packet.flow()).is_some_and(|pod| fates == [Fate::Delivered(pod)]);
-        if !fits && ended && same && self.stranded.contains(&packet.flow()) && differs(Difference::Stranded) {
+        // Where a new flow might go to the same Pod too, it is the old one that does.
+        if ended && same && self.stranded.contains(&packet.flow()) && differs(Difference::Stranded) {
             return Ok(());
         }
         if !fits && !excused {

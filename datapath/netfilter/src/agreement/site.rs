@@ -10,6 +10,7 @@ use super::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK};
 use crate::message::{ACK, Attributes, DELETE_FLOW, Messages};
 use crate::namespace::Namespace;
 use crate::netlink::Connection;
+use crate::nftables::Programmed;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -129,7 +130,9 @@ impl Site {
     /// Takes the engine's rules and all connections away.
     pub(super) fn clear(&self, open: fn() -> Box<dyn Engine>) {
         self.node.run(move || {
+            // Rules that reset clients are nftables' to remove, whoever had them made.
             open().remove().unwrap();
+            Programmed::open().unwrap().remove().unwrap();
             let mut request = Messages::new();
             // Without a name, all are meant.
             request.conntrack(DELETE_FLOW, ACK, 1, 0, &Attributes::new());
@@ -239,13 +242,13 @@ fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace) {
     }
 }
 
-/// Rules where those of kube-proxy are, which take all that is left to them.
+/// Rules behind those of iptables, whose nat chains are at -100 as kube-proxy's are, that take all that is left to them.
 fn stand_in(node: &Namespace) {
     let [four, six] = PROXY;
     let rules = format!(
         "table inet stand-in {{
            chain services {{
-             type nat hook prerouting priority dstnat
+             type nat hook prerouting priority -99
              meta nfproto ipv4 dnat ip to {four}
              meta nfproto ipv6 dnat ip6 to {six}
            }}
