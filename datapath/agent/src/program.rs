@@ -53,6 +53,10 @@ struct Running {
 }
 
 impl Running {
+    fn has_news(&self) -> bool {
+        self.due || !self.touched.is_empty()
+    }
+
     fn step(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<(Applied, usize), EngineError> {
         let Self { wanted: has, engine, told, touched, due, swept: _ } = self;
         let steps = diff_of(told, table, &*touched);
@@ -105,9 +109,10 @@ impl Program {
     /// When the next round is due, if one is.
     pub(crate) fn due(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
         if let Standing::Failed { again, .. } = &self.standing {
-            return Some(*again);
+            let serves_by_old_table = |running: &Running| running.wanted.kind != wanted.kind && running.has_news();
+            return Some(if self.running.as_ref().is_some_and(serves_by_old_table) { now } else { *again });
         }
-        let in_step = |running: &Running| running.wanted == *wanted && !running.due && running.touched.is_empty();
+        let in_step = |running: &Running| running.wanted == *wanted && !running.has_news();
         if self.running.as_ref().is_some_and(in_step) {
             return self.lingering.as_ref().map(|(_, again)| *again);
         }
@@ -153,7 +158,14 @@ impl Program {
                 let (applied, steps) = running.step(wanted, table).map_err(failed)?;
                 Round { applied, steps, first: false }
             }
-            _ => {
+            former => {
+                // It serves until its successor does, and must not do so by an old table.
+                if let Some(former) = former.as_mut().filter(|it| it.has_news() || it.wanted.uplinks != wanted.uplinks)
+                {
+                    let own = Wanted { kind: former.wanted.kind, uplinks: wanted.uplinks.clone() };
+                    let kind = own.kind;
+                    former.step(&own, table).map_err(|source| ProgramError::Apply { kind, source })?;
+                }
                 let mut fresh = Running {
                     wanted: wanted.clone(),
                     engine: (self.open)(kind).map_err(|source| ProgramError::Open { kind, source })?,

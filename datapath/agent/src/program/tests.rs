@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Default)]
 struct Kernel {
     table: Option<(BackendKind, ForwardingTable)>,
-    refuses: bool,
+    refuses: Option<BackendKind>,
     tampered: bool,
     flows_stay: bool,
     sweeps: usize,
@@ -23,7 +23,7 @@ struct OnTable {
 impl Engine for OnTable {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         let mut kernel = self.kernel.lock().unwrap();
-        if kernel.refuses {
+        if kernel.refuses == Some(self.kind) {
             self.knows = false;
             return Err("no memory".into());
         }
@@ -128,7 +128,7 @@ fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_ta
     let (kernel, mut index, start) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
     program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap();
-    kernel.lock().unwrap().refuses = true;
+    kernel.lock().unwrap().refuses = Some(BackendKind::Nftables);
     program.note(claimed(&mut index, 1));
     let mut now = start;
     let waits: Vec<u128> = (0..12)
@@ -142,7 +142,7 @@ fn a_failure_is_told_waited_for_longer_each_time_and_made_good_from_the_whole_ta
         })
         .collect();
     assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
-    kernel.lock().unwrap().refuses = false;
+    kernel.lock().unwrap().refuses = None;
     log(&kernel);
     assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap().applied, Applied::Replaced);
     assert_eq!(log(&kernel), ["nftables anew"]);
@@ -155,12 +155,16 @@ fn an_engine_whose_successor_fails_serves_on_and_is_told_the_news() {
     let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
     let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
     program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
-    kernel.lock().unwrap().refuses = true;
-    assert!(program.round(&wanted(BackendKind::Iptables), &index.compiled().table, KEEP_ALL, now).is_err());
-    kernel.lock().unwrap().refuses = false;
+    kernel.lock().unwrap().refuses = Some(BackendKind::Iptables);
+    let iptables = wanted(BackendKind::Iptables);
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    assert!(program.due(&iptables, now).unwrap() > now, "nothing is new");
     program.note(claimed(&mut index, 1));
-    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
-    assert_eq!((round.applied, round.first), (Applied::Changed(1), false));
+    assert_eq!(program.due(&iptables, now), Some(now));
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    let in_force = kernel.lock().unwrap().table.clone();
+    assert_eq!(in_force, Some((BackendKind::Nftables, index.compiled().table.clone())));
+    assert!(program.due(&iptables, now).unwrap() > now);
 }
 
 #[test]
@@ -218,10 +222,10 @@ fn fifty_thousand_changes_with_failures_and_restarts_end_where_a_fresh_start_end
                 program = self::program(&kernel);
                 restarts += 1;
             }
-            1 => kernel.lock().unwrap().refuses = true,
-            2 => kernel.lock().unwrap().refuses = false,
+            1 => kernel.lock().unwrap().refuses = Some(BackendKind::Nftables),
+            2 => kernel.lock().unwrap().refuses = None,
             3..20 => {
-                let refuses = kernel.lock().unwrap().refuses;
+                let refuses = kernel.lock().unwrap().refuses.is_some();
                 assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).is_err(), refuses);
                 if !refuses {
                     let table = kernel.lock().unwrap().table.clone().unwrap().1;
