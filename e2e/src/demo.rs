@@ -40,6 +40,7 @@ pub(crate) struct Stage {
     /// The `kubectl-portreeve` of this build.
     pub(crate) plugin: PathBuf,
     pub(crate) image: crate::image::Written,
+    pub(crate) proxy_mode: ProxyMode,
 }
 
 /// What is to be played, and on what.
@@ -90,7 +91,7 @@ async fn raise(proxy_mode: ProxyMode) -> Result<Stage> {
     let client = cluster.client().await?;
     let kubectl = Kubectl::new(assets.path(Binary::Kubectl), cluster.kubeconfig().to_owned());
     say(&format!("{:>7.1}s  cluster up: 3 nodes, 2 outside clients, load balancers", began.elapsed().as_secs_f64()));
-    Ok(Stage { client, kubectl, helm: assets.path(Binary::Helm), plugin: plugin()?, image, cluster })
+    Ok(Stage { client, kubectl, helm: assets.path(Binary::Helm), plugin: plugin()?, image, proxy_mode, cluster })
 }
 
 /// The plugin beside this program.

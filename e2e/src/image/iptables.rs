@@ -26,20 +26,21 @@ pub(super) fn add(layer: &mut Layer) -> Result<(), ImageError> {
             }
         }
     }
+    let plugins = plugins()?;
+    for entry in std::fs::read_dir(&plugins).map_err(io_error("list", &plugins))? {
+        let path = entry.map_err(io_error("list", &plugins))?.path();
+        libraries.extend(needed(&path)?);
+        // Links among them are other names of the same plug-in; each is read through.
+        layer.file(&path.to_string_lossy(), &path, 0o644)?;
+    }
     for library in libraries {
         let path = library.to_string_lossy().into_owned();
         layer.file(&path, library, 0o755)?;
     }
-    let plugins = plugins()?;
-    for entry in std::fs::read_dir(&plugins).map_err(io_error("list", &plugins))? {
-        let path = entry.map_err(io_error("list", &plugins))?.path();
-        // Links among them are other names of the same plug-in; each is read through.
-        layer.file(&path.to_string_lossy(), &path, 0o644)?;
-    }
     Ok(())
 }
 
-/// The shared libraries of `program`, its loader included, at the places where the loader finds them.
+/// The shared libraries of a program or plug-in, the loader included, at the places where the loader finds them.
 fn needed(program: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let listed = Command::new("ldd").arg(program).output().map_err(io_error("run ldd on", program))?;
     let text = String::from_utf8_lossy(&listed.stdout);

@@ -22,6 +22,7 @@ use super::super::wait::until;
 use super::service;
 use crate::image::catalogue::AGNHOST;
 use crate::node::Node;
+use crate::node::config::ProxyMode;
 
 const NAMESPACE: &str = "demo-data-path";
 const NAME: &str = "web";
@@ -37,14 +38,25 @@ const WITHIN: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Nftables,
+    Iptables,
 }
 
 impl Way {
-    const ALL: [Self; 1] = [Self::Nftables];
+    const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
+
+    /// Those that decide before kube-proxy does. iptables and a kube-proxy in nftables mode sit at the same place of the same
+    /// hook, where whoever came first is asked first.
+    fn ahead(stage: &Stage) -> &'static [Self] {
+        match stage.proxy_mode {
+            ProxyMode::Iptables => &Self::ALL,
+            ProxyMode::Nftables => &[Self::Nftables],
+        }
+    }
 
     const fn word(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
         }
     }
 
@@ -52,16 +64,36 @@ impl Way {
     const fn spelled(self) -> &'static str {
         match self {
             Self::Nftables => "Nftables",
+            Self::Iptables => "Iptables",
         }
     }
 
-    /// Whether the kernel of `node` has the scene's node port programmed by this backend.
+    /// Whether the kernel of `node` has the scene's node port programmed by this backend, and packets come to it.
     async fn in_force(self, node: &Node, port: u16) -> Result<bool> {
-        let element = format!("{{ tcp . {port} }}");
-        let asked = match self {
-            Self::Nftables => ["nft", "get", "element", "inet", "portreeve", "node-ports4", &element],
+        let (listed, wanted) = match self {
+            Self::Nftables => {
+                let element = format!("{{ tcp . {port} }}");
+                let found = node.exec(&["nft", "get", "element", "inet", "portreeve", "node-ports4", &element]).await?;
+                if !found.status.success() {
+                    return Ok(false);
+                }
+                (
+                    ["nft", "list", "chain", "inet", "portreeve", "prerouting"].as_slice(),
+                    vec!["@node-ports4".to_owned()],
+                )
+            }
+            Self::Iptables => (
+                ["iptables-save"].as_slice(),
+                vec![
+                    "-j PORTREEVE-ENTRY".to_owned(),
+                    "-A PORTREEVE-ENTRY -i eth0".to_owned(),
+                    format!("--dport {port} -g PORTREEVE-"),
+                ],
+            ),
         };
-        Ok(node.exec(&asked).await?.status.success())
+        let listed = node.exec(listed).await?;
+        let listed = String::from_utf8_lossy(&listed.stdout);
+        Ok(wanted.iter().all(|wanted| listed.contains(wanted)))
     }
 }
 
@@ -103,7 +135,12 @@ impl Scene {
             let wish = ["-n", NAMESPACE, "servicetraffic", NAME];
             let told = stage.kubectl.jsonpath(&wish, "{.spec.mode} {.spec.onNoLocal}").await?;
             ensure!(told == format!("Local {on_no_local}"), "agents are told: {told}");
-            self.everywhere(stage, way, true).await
+            // What is only passed on needs no rule of iptables.
+            let silent = way == Way::Iptables && on_no_local == "Passthrough";
+            for node in stage.cluster.nodes().iter().filter(|node| !silent || node.name() != WITHOUT_POD) {
+                ensure!(way.in_force(node, self.port).await?, "not yet on {}", node.name());
+            }
+            Ok(())
         })
         .await?;
         Ok(())
@@ -162,8 +199,9 @@ fn lingering(namespace: &str, name: &str, replicas: u32, pod_spec: &str) -> Stri
     )
 }
 
-/// Our own look-out between the agents' rules and kube-proxy's, whatever mode that is in: a counter of the nat hook, where
-/// a flow comes no further once somebody has decided about it.
+/// Our own look-out between the agents' rules and kube-proxy's: a counter of the nat hook, where a flow comes no further once
+/// somebody has decided about it. For nftables it is in front of kube-proxy in either mode; for iptables it is a rule in the
+/// chain that both use, which the agent's jump stays ahead of.
 const LOOK_OUT: &str = "look-out";
 /// In front of kube-proxy's `dstnat` (-100), behind the agents' -105.
 const LOOK_OUT_PRIORITY: i32 = -101;
@@ -174,15 +212,41 @@ async fn look_out(node: &Node, port: u16) -> Result<()> {
         "add table inet {LOOK_OUT}; add chain inet {LOOK_OUT} asked {{ type nat hook prerouting priority {LOOK_OUT_PRIORITY}; }}; \
          flush chain inet {LOOK_OUT} asked; add rule inet {LOOK_OUT} asked iifname eth0 meta l4proto tcp th dport {port} counter"
     );
-    let made = node.exec(&["nft", &rules]).await?;
-    ensure!(made.status.success(), "nft: {}", String::from_utf8_lossy(&made.stderr));
+    let port = port.to_string();
+    let rule = ["PREROUTING", "-i", "eth0", "-p", "tcp", "--dport", &port, "-m", "comment", "--comment", LOOK_OUT];
+    let mut commands = vec![vec!["nft", &rules]];
+    for program in ["iptables", "ip6tables"] {
+        let there = node.exec(&[&[program, "-t", "nat", "-C"], &rule[..]].concat()).await?;
+        if !there.status.success() {
+            commands.push([&[program, "-t", "nat", "-I"], &rule[..]].concat());
+        }
+    }
+    for command in commands {
+        let made = node.exec(&command).await?;
+        ensure!(made.status.success(), "{command:?}: {}", String::from_utf8_lossy(&made.stderr));
+    }
     Ok(())
 }
 
 /// Flows that kube-proxy was asked about so far.
-async fn kube_proxy_asked(node: &Node) -> Result<u64> {
-    let listed = node.exec(&["nft", "list", "chain", "inet", LOOK_OUT, "asked"]).await?;
-    let listed = String::from_utf8(listed.stdout)?;
-    let count = listed.split_once("counter packets ").and_then(|(_, rest)| rest.split_once(' '));
-    Ok(count.context("the look-out is gone")?.0.parse()?)
+async fn kube_proxy_asked(node: &Node, way: Way) -> Result<u64> {
+    match way {
+        Way::Nftables => {
+            let listed = node.exec(&["nft", "list", "chain", "inet", LOOK_OUT, "asked"]).await?;
+            let listed = String::from_utf8(listed.stdout)?;
+            let count = listed.split_once("counter packets ").and_then(|(_, rest)| rest.split_once(' '));
+            Ok(count.context("the look-out is gone")?.0.parse()?)
+        }
+        Way::Iptables => {
+            let mut all = 0;
+            for program in ["iptables-save", "ip6tables-save"] {
+                let listed = node.exec(&[program, "--counters", "-t", "nat"]).await?;
+                let listed = String::from_utf8(listed.stdout)?;
+                let rule = listed.lines().find(|line| line.contains(&format!("--comment {LOOK_OUT}")));
+                let count = rule.and_then(|rule| rule.strip_prefix('[')).and_then(|rule| rule.split_once(':'));
+                all += count.context("the look-out is gone")?.0.parse::<u64>()?;
+            }
+            Ok(all)
+        }
+    }
 }

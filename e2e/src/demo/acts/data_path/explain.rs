@@ -13,7 +13,7 @@ use crate::outside::OutsideClient;
 
 pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     let scene = Scene::set(stage).await?;
-    for way in Way::ALL {
+    for way in Way::ahead(stage).iter().copied() {
         let mut agreed = 0;
         for choice in ["Drop", "Reject", "Passthrough"] {
             scene.claim(stage, way, choice).await?;

@@ -17,19 +17,23 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     for way in Way::ALL {
         scene.claim(stage, way, "Drop").await?;
         let load = Load::start(client, scene.addresses(stage, "n1")?[0], KEPT).await?;
-        let element = format!("delete element inet portreeve node-ports4 {{ tcp . {} }}", scene.port);
+        let element = format!("nft delete element inet portreeve node-ports4 {{ tcp . {} }}", scene.port);
         let harms: &[(&str, &str)] = match way {
             Way::Nftables => &[
-                ("the table deleted", "delete table inet portreeve"),
-                ("its chain flushed", "flush chain inet portreeve prerouting"),
+                ("the table deleted", "nft delete table inet portreeve"),
+                ("its chain flushed", "nft flush chain inet portreeve prerouting"),
                 ("the frontend removed", &element),
+            ],
+            Way::Iptables => &[
+                ("its chain flushed", "iptables -t nat -F PORTREEVE-ENTRY"),
+                ("the jump removed", "iptables -t nat -D PREROUTING 1"),
             ],
         };
         for (harm, command) in harms {
             let began = Instant::now();
-            let done = node.exec(&["nft", command]).await?;
-            ensure!(done.status.success(), "nft {command}: {}", String::from_utf8_lossy(&done.stderr));
-            while !whole(node, way, scene.port).await? {
+            let done = node.exec(&command.split(' ').collect::<Vec<_>>()).await?;
+            ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+            while !way.in_force(node, scene.port).await? {
                 ensure!(began.elapsed() < WITHIN, "{harm}: not repaired in {WITHIN:?}");
             }
             measured.note(
@@ -42,15 +46,4 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
         counted.unharmed()?;
     }
     Ok(())
-}
-
-/// Whether both the frontend and the rules that lead to it are there.
-async fn whole(node: &crate::node::Node, way: Way, port: u16) -> Result<bool> {
-    let rules = match way {
-        Way::Nftables => {
-            let chain = node.exec(&["nft", "list", "chain", "inet", "portreeve", "prerouting"]).await?;
-            String::from_utf8_lossy(&chain.stdout).contains("@node-ports4")
-        }
-    };
-    Ok(rules && way.in_force(node, port).await?)
 }

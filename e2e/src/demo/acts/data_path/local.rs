@@ -16,18 +16,18 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
     measured.note("client", format!("{} and {}", client.address.v4, client.address.v6));
     // Through kube-proxy first: it must be asked about these, or the silence below would show nothing.
     let n1 = stage.cluster.node("n1")?;
-    let before = kube_proxy_asked(n1).await?;
-    for to in scene.addresses(stage, "n1")? {
-        seen_address(stage, &format!("http://{to}/clientip")).await?;
-    }
-    let counted = kube_proxy_asked(n1).await? - before;
-    measured.note("kube_proxy_asked_before", counted);
-    ensure!(counted > 0, "the look-out does not see what kube-proxy serves");
-    for way in Way::ALL {
+    for way in Way::ahead(stage).iter().copied() {
+        let before = kube_proxy_asked(n1, way).await?;
+        for to in scene.addresses(stage, "n1")? {
+            seen_address(stage, &format!("http://{to}/clientip")).await?;
+        }
+        let counted = kube_proxy_asked(n1, way).await? - before;
+        measured.note(&format!("{}_kube_proxy_asked_before", way.word()), counted);
+        ensure!(counted > 0, "the look-out does not see what kube-proxy serves");
         scene.claim(stage, way, "Drop").await?;
         for name in WITH_POD {
             let node = stage.cluster.node(name)?;
-            let before = kube_proxy_asked(node).await?;
+            let before = kube_proxy_asked(node, way).await?;
             let mut seen = Vec::new();
             for to in scene.addresses(stage, name)? {
                 let expected: std::net::IpAddr =
@@ -41,11 +41,12 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
                 }
                 seen.push(expected.to_string());
             }
-            let counted = kube_proxy_asked(node).await? - before;
+            let counted = kube_proxy_asked(node, way).await? - before;
             measured.note(&format!("{}_{name}_pod_saw", way.word()), seen.join(" and "));
             measured.note(&format!("{}_{name}_kube_proxy_asked", way.word()), counted);
             ensure!(counted == 0, "kube-proxy was asked about {counted} flows on {name}");
         }
+        scene.release(stage, way).await?;
     }
     Ok(())
 }

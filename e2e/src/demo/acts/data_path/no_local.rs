@@ -18,17 +18,17 @@ const CHOICES: [(&str, HttpFailure, bool); 3] = [
 pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Result<()> {
     let scene = Scene::set(stage).await?;
     let (client, node) = (&stage.cluster.clients()[0], stage.cluster.node(WITHOUT_POD)?);
-    for way in Way::ALL {
+    for way in Way::ahead(stage).iter().copied() {
         for (choice, expected, by_kube_proxy) in CHOICES {
             scene.claim(stage, way, choice).await?;
             // The claim may have stood before with another choice; the first answer of the new one is waited for.
             super::super::super::wait::until(choice, super::WITHIN, || async {
-                let before = kube_proxy_asked(node).await?;
+                let before = kube_proxy_asked(node, way).await?;
                 for to in scene.addresses(stage, WITHOUT_POD)? {
                     let outcome = client.http_get(&format!("http://{to}/hostname"), Duration::from_secs(2)).await?;
                     ensure!(outcome.error == Some(expected), "{to}: {:?} {:?}", outcome.status, outcome.error);
                 }
-                let asked = kube_proxy_asked(node).await? > before;
+                let asked = kube_proxy_asked(node, way).await? > before;
                 ensure!(asked == by_kube_proxy, "kube-proxy was asked: {asked}");
                 Ok(())
             })

@@ -10,6 +10,8 @@ use super::super::super::wait::until;
 use super::super::super::{Measured, Stage, install};
 use super::{Scene, Way, kube_proxy_asked};
 
+/// The look-out that sees all that comes to kube-proxy, whoever was there before.
+const LOOK: Way = Way::Nftables;
 const WITHIN: Duration = Duration::from_secs(60);
 /// Kinds of which a registration may be left.
 const REGISTRATIONS: &str = "validatingwebhookconfigurations,mutatingwebhookconfigurations";
@@ -25,9 +27,9 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
         helm.run(&["uninstall", "portreeve", "--namespace", names::NAMESPACE]).await?.ok()?;
         until("nothing of ours to be left", WITHIN, || nothing_left(stage)).await?;
         measured.time(&format!("{}_seconds_until_nothing_was_left", way.word()), began.elapsed());
-        let before = kube_proxy_asked(node).await?;
+        let before = kube_proxy_asked(node, LOOK).await?;
         let answer = client.http_get(&format!("http://{to}/hostname"), Duration::from_secs(2)).await?;
-        let counted = kube_proxy_asked(node).await? - before;
+        let counted = kube_proxy_asked(node, LOOK).await? - before;
         ensure!(answer.is_ok() && counted > 0, "kube-proxy should serve: {:?}, it counted {counted}", answer.error);
         let began = Instant::now();
         install::helm_install(stage).await?;
