@@ -4,7 +4,10 @@
 //! people and to scripts. It decides nothing itself: findings come from `portreeve-policy`, the same code that admission
 //! runs, and where a packet goes from `portreeve-table`, the model that the data path is tested against. It may not know
 //! any data-path backend.
-#![allow(clippy::print_stderr, reason = "a command line tool: what went wrong is for people; what it says goes through `output`")]
+#![allow(
+    clippy::print_stderr,
+    reason = "a command line tool: what went wrong is for people; what it says goes through `output`"
+)]
 
 pub mod args;
 mod cluster;
