@@ -9,13 +9,10 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt as _};
 use portreeve_crds::condition::PROGRAMMED;
 use portreeve_crds::node_datapath::Backend;
-use portreeve_crds::policy::DataPathMode;
-use portreeve_crds::{
-    ClusterTrafficPolicy, DatapathConfig, NodeDatapath, ServiceTraffic, ServiceTrafficSpec, TrafficPolicy, names,
-};
+use portreeve_crds::{ClusterTrafficPolicy, DatapathConfig, NodeDatapath, ServiceTraffic, TrafficPolicy, names};
 use portreeve_ingest as ingest;
 use portreeve_policy::{NamespaceFacts, PolicySet};
-use portreeve_table::{InForce, Input, Names, ServiceKey, ThisNode};
+use portreeve_table::{Directive, InForce, Input, Names, ServiceKey, ThisNode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -198,17 +195,10 @@ impl World {
             if facts.ignored() || self.input.directives.contains_key(&key) {
                 continue;
             }
-            let path = set.effective(&facts, service).data_path;
-            if path.mode == DataPathMode::Off {
-                continue;
+            let directive = ingest::directive(&set.effective(&facts, service).data_path.directive());
+            if directive != Directive::default() {
+                self.input.directives.insert(key, directive);
             }
-            let spec = ServiceTrafficSpec {
-                mode: Some(path.mode),
-                on_no_local: Some(path.on_no_local),
-                return_: Some(path.return_),
-                source_ranges_on_node_ports: Some(path.source_ranges_on_node_ports),
-            };
-            self.input.directives.insert(key, ingest::directive(&spec));
         }
     }
 

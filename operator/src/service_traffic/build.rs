@@ -9,13 +9,12 @@ use crate::key::Key;
 use crate::notice::Notice;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use portreeve_crds::ServiceTraffic;
 use portreeve_crds::condition::{self, Desired, READY, RECONCILING, STALLED};
-use portreeve_crds::policy::{DataPathMode, ServiceType};
+use portreeve_crds::policy::ServiceType;
 use portreeve_crds::service_traffic::{BALANCED, FindingSummary, LOCAL_READY, ServiceTrafficStatus};
-use portreeve_crds::{ServiceTraffic, ServiceTrafficSpec};
 use portreeve_policy::facts::ClusterFacts;
 use portreeve_policy::imbalance::{LoadModel, imbalance, suggested_replicas};
-use portreeve_policy::policies::Effective;
 use std::time::Duration;
 
 /// Most nodes, policies and findings that a report names.
@@ -76,7 +75,7 @@ pub(crate) fn build(validated: Validated<'_>, written: Option<Duration>, now: No
         }
         Validated::Report { key, live, report, cluster } => (key, live, report, cluster),
     };
-    let spec = directive(&live.assessed.effective);
+    let spec = live.assessed.effective.data_path.directive();
     let stored = report.and_then(|report| report.status.as_ref());
     let directive_changed = report.is_some_and(|report| report.spec != spec);
     // A changed directive raises the generation by one; the status written right after it speaks of that one.
@@ -104,21 +103,6 @@ pub(crate) fn build(validated: Validated<'_>, written: Option<Duration>, now: No
         },
     };
     Built::Write(Prepared { key, write, notice })
-}
-
-/// The data-path directive: empty when no policy asks for anything.
-fn directive(effective: &Effective) -> ServiceTrafficSpec {
-    let path = &effective.data_path;
-    if path.policy.is_none() {
-        return ServiceTrafficSpec::default();
-    }
-    let off = path.mode == DataPathMode::Off;
-    ServiceTrafficSpec {
-        mode: Some(path.mode),
-        on_no_local: (!off).then_some(path.on_no_local),
-        return_: (!off).then_some(path.return_),
-        source_ranges_on_node_ports: (!off).then_some(path.source_ranges_on_node_ports),
-    }
 }
 
 fn metadata(key: &Key, live: &Live<'_>) -> ObjectMeta {

@@ -7,7 +7,7 @@ use crate::docs::default_action;
 use portreeve_crds::policy::{
     DataPath, DataPathMode, OnNoLocal, RequiredPolicy, ReturnPath, Spread, SpreadMechanism, SpreadMode,
 };
-use portreeve_crds::{Action, Mode, RuleId};
+use portreeve_crds::{Action, Mode, RuleId, ServiceTrafficSpec};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What holds for one Service.
@@ -77,6 +77,23 @@ pub struct EffectiveDataPath {
     pub source_ranges_on_node_ports: bool,
     /// The policy that decided the mode.
     pub policy: Option<PolicyRef>,
+}
+
+impl EffectiveDataPath {
+    /// What node agents are told by it: nothing when no policy asks for anything, and of a mode Off that alone.
+    #[must_use]
+    pub fn directive(&self) -> ServiceTrafficSpec {
+        if self.policy.is_none() {
+            return ServiceTrafficSpec::default();
+        }
+        let taken = self.mode != DataPathMode::Off;
+        ServiceTrafficSpec {
+            mode: Some(self.mode),
+            on_no_local: taken.then_some(self.on_no_local),
+            return_: taken.then_some(self.return_),
+            source_ranges_on_node_ports: taken.then_some(self.source_ranges_on_node_ports),
+        }
+    }
 }
 
 pub(super) fn of(candidates: &Candidates<'_>) -> Effective {
