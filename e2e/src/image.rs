@@ -44,6 +44,9 @@ pub enum ImageError {
     /// The project's binaries could not be built.
     #[error(transparent)]
     Process(#[from] crate::process::ProcessError),
+    /// A program that goes into the image is not on this machine.
+    #[error("there is no {0} to put into the image; install the package iptables")]
+    Missing(PathBuf),
     /// A shared library of a program is not on this machine.
     #[error("{program} needs {library}, which is not on this machine; install the package iptables again")]
     Library {

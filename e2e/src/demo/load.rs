@@ -18,8 +18,11 @@ use crate::outside::OutsideClient;
 pub(crate) const KEPT: usize = 16;
 /// Pause between two requests on one kept connection, and between two new connections.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A SYN that is lost comes again after a second, a segment after 200 ms: whoever waits longer has lost something.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A SYN that was lost comes again after a second. An answer that takes as long is one to a packet that was lost, if the
+/// client's kernel has sent any again; else the machine was busy.
+const LATE: Duration = Duration::from_millis(900);
 /// Nobody may forget to stop it.
 const LONGEST: Duration = Duration::from_secs(120);
 
@@ -40,8 +43,12 @@ pub(crate) struct Counted {
     pub(crate) on_new: usize,
     /// What was not answered as it should be, in words.
     pub(crate) lost: Vec<String>,
+    /// Answers that were late.
+    pub(crate) late: usize,
     /// The longest time that an answer took.
     pub(crate) slowest: Duration,
+    /// Segments that the client's kernel sent again, SYNs included.
+    pub(crate) sent_again: u64,
 }
 
 impl Load {
@@ -70,6 +77,11 @@ impl Load {
 }
 
 impl Counted {
+    fn took(&mut self, time: Duration) {
+        self.slowest = self.slowest.max(time);
+        self.late += usize::from(time >= LATE);
+    }
+
     /// Nothing was lost, and there was something to lose.
     pub(crate) fn unharmed(&self) -> Result<()> {
         ensure!(self.on_new > 0 && (self.on_kept > 0 || self.kept == 0), "the load was none: {self:?}");
@@ -79,15 +91,21 @@ impl Counted {
             self.lost.len(),
             self.lost.first().map(String::as_str).unwrap_or_default()
         );
+        ensure!(
+            self.late == 0 || self.sent_again == 0,
+            "{} answers were late, and {} segments were sent again: packets were lost",
+            self.late,
+            self.sent_again
+        );
         Ok(())
     }
 
     /// In one line.
     pub(crate) fn shown(&self) -> String {
-        let Self { kept, on_kept, on_new, lost, slowest } = self;
+        let Self { kept, on_kept, on_new, lost, late: _, slowest, sent_again } = self;
         let slowest = slowest.as_secs_f64() * 1000.0;
         format!(
-            "{on_kept} on {kept} kept connections, {on_new} on new ones, {} lost, slowest {slowest:.1} ms",
+            "{on_kept} on {kept} kept connections, {on_new} on new ones, {} lost, {sent_again} segments sent again, slowest {slowest:.1} ms",
             lost.len()
         )
     }
@@ -106,18 +124,30 @@ async fn run(
         ask(&mut connection, to, &format!("first-{number}")).await?;
         kept.push(connection);
     }
+    let before = sent_again()?;
     // The caller may be gone; then the stop comes soon.
     let _ = ready.send(());
     let tasks = kept.into_iter().enumerate().map(|(number, connection)| keep(connection, to, number, &stop));
     let work = async { futures::join!(futures::future::join_all(tasks), renew(to, &stop)) };
     let (on_kept, on_new) = tokio::time::timeout(LONGEST, work).await.context("the load was not stopped in time")?;
-    let mut all = Counted { kept: connections, ..on_new };
+    let mut all = Counted { kept: connections, sent_again: sent_again()? - before, ..on_new };
     for one in on_kept {
         all.on_kept += one.on_kept;
         all.lost.extend(one.lost);
+        all.late += one.late;
         all.slowest = all.slowest.max(one.slowest);
     }
     Ok(all)
+}
+
+/// `RetransSegs` of the network namespace that this thread is in (RFC 4022, `/proc/net/snmp`).
+fn sent_again() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/snmp")?;
+    let mut tcp = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let (names, values) = tcp.next().zip(tcp.next()).context("/proc/net/snmp has no lines of TCP")?;
+    let mut columns = names.split(' ').zip(values.split(' '));
+    let (_, value) = columns.find(|(name, _)| *name == "RetransSegs").context("/proc/net/snmp has no RetransSegs")?;
+    Ok(value.parse()?)
 }
 
 /// Requests on one connection, until the end or its loss.
@@ -129,7 +159,7 @@ async fn keep(mut connection: TcpStream, to: SocketAddr, number: usize, stop: &A
         }
         let (id, began) = (format!("kept-{number}-{request}"), Instant::now());
         let outcome = tokio::time::timeout(PATIENCE, ask(&mut connection, to, &id)).await;
-        counted.slowest = counted.slowest.max(began.elapsed());
+        counted.took(began.elapsed());
         match outcome {
             Ok(Ok(())) => counted.on_kept += 1,
             Ok(Err(error)) => {
@@ -155,7 +185,7 @@ async fn renew(to: SocketAddr, stop: &AtomicBool) -> Counted {
         }
         let id = format!("new-{request}");
         let outcome = http::get(&Target::new(to, &format!("/echo?msg={id}")), PATIENCE).await;
-        counted.slowest = counted.slowest.max(outcome.elapsed);
+        counted.took(outcome.elapsed);
         if outcome.is_ok() && outcome.body.trim() == id {
             counted.on_new += 1;
         } else {

@@ -18,6 +18,9 @@ pub(super) fn add(layer: &mut Layer) -> Result<(), ImageError> {
     let mut libraries = std::collections::BTreeSet::new();
     for (program, suffix) in VARIANTS {
         let path = Path::new(PROGRAMS).join(program);
+        if !path.is_file() {
+            return Err(ImageError::Missing(path));
+        }
         libraries.extend(needed(&path)?);
         layer.file(&format!("{PROGRAMS}/{program}"), &path, 0o755)?;
         for family in ["iptables", "ip6tables"] {
