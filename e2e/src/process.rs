@@ -189,7 +189,7 @@ impl Spec {
         }
         let out = File::options().create(true).append(true).open(&self.log).map_err(log_error)?;
         let err = out.try_clone().map_err(log_error)?;
-        let words = self.words();
+        let words = self.words(std::process::id());
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err).env_clear();
         if let Some(directory) = &self.directory {
@@ -204,9 +204,13 @@ impl Spec {
         Ok(command)
     }
 
-    /// The words really executed: the death signal first, so that not even `nsenter` can be left behind.
-    fn words(&self) -> Vec<OsString> {
+    /// The words really executed: the death signal first, so that not even `nsenter` can be left behind; then a look at
+    /// who the parent is, since one that died before the signal was set sends none. What shells add to the environment goes.
+    fn words(&self, parent: u32) -> Vec<OsString> {
         let mut words: Vec<OsString> = ["setpriv", "--pdeathsig", "KILL", "--"].map(Into::into).to_vec();
+        words.extend(
+            ["sh", "-c", r#"test "$PPID" = "$0" && unset PWD SHLVL && exec "$@""#, &parent.to_string()].map(Into::into),
+        );
         if let Some(netns) = &self.netns {
             let mut net = OsString::from("--net=");
             net.push(netns);

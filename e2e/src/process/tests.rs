@@ -87,3 +87,15 @@ fn a_missing_program_is_named() {
     let error = run("portreeve-no-such-program", [""; 0]).unwrap_err().to_string();
     assert!(error.contains("portreeve-no-such-program"), "{error}");
 }
+
+#[test]
+fn a_program_whose_parent_died_before_it_began_never_runs() {
+    let spec = Spec::new("late", "echo", "unused").arg("ran");
+    let run = |parent| {
+        let words = spec.words(parent);
+        std::process::Command::new(&words[0]).args(&words[1..]).output().unwrap()
+    };
+    assert_eq!(run(std::process::id()).stdout, b"ran\n");
+    let orphaned = run(std::process::id() + 1);
+    assert!(!orphaned.status.success() && orphaned.stdout.is_empty(), "{orphaned:?}");
+}
