@@ -14,6 +14,18 @@ pub const ACCEPTED: &str = "Accepted";
 /// The engines work by it (GEP-713).
 pub const PROGRAMMED: &str = "Programmed";
 
+/// Reasons of [`PROGRAMMED`] on a NodeDatapath: what the agent writes, and the plugin reads.
+pub mod programmed {
+    /// False: the kernel holds nothing of ours.
+    pub const NOT_YET: &str = "NotYet";
+    /// False: the last attempt failed; what the kernel holds is not known.
+    pub const FAILED: &str = "ProgrammingFailed";
+    /// True: the kernel does what is asked for.
+    pub const IN_FORCE: &str = "InForce";
+    /// True: but for wishes that the backend cannot do, which the message names.
+    pub const IN_FORCE_IN_PART: &str = "InForceInPart";
+}
+
 /// One desired condition, before it is merged into those an object has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {

@@ -103,7 +103,7 @@ fn a_node_whose_agent_failed_and_a_backend_that_hands_nothing_over_are_told_apar
         let way = &answer.nodes[0].answer.ways[0];
         (way.decider.as_str(), way.outcome.as_str())
     };
-    let failed = CLUSTER.replace("reason: ReportOnly", "reason: ProgrammingFailed");
+    let failed = CLUSTER.replace("reason: NotYet", "reason: ProgrammingFailed");
     assert_eq!(decided(CLUSTER, "c"), ("kube-proxy", "drop"));
     assert_eq!(decided(&failed, "c"), ("either", "depends"), "one would reject, the other drops");
     let forward = CLUSTER.replace("onNoLocal: Reject", "onNoLocal: Forward");

@@ -7,7 +7,7 @@ use crate::source::Document;
 use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, ResourceExt as _};
-use portreeve_crds::condition::PROGRAMMED;
+use portreeve_crds::condition::{PROGRAMMED, programmed};
 use portreeve_crds::node_datapath::Backend;
 use portreeve_crds::{ClusterTrafficPolicy, DatapathConfig, NodeDatapath, ServiceTraffic, TrafficPolicy, names};
 use portreeve_ingest as ingest;
@@ -284,7 +284,7 @@ fn programmed(report: Option<&NodeDatapath>) -> Programmed {
     let says = format!("its agent says {}: {}", condition.reason, condition.message);
     match (condition.status.as_str(), condition.reason.as_str()) {
         ("True", _) => Programmed::Yes,
-        ("False", "ReportOnly" | "NotYet") => Programmed::No(says),
+        ("False", programmed::NOT_YET) => Programmed::No(says),
         _ => Programmed::Unknown(says),
     }
 }

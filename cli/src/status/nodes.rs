@@ -96,7 +96,7 @@ mod tests {
         let unready = [condition("Ready", "False", "NoUplink", "no interface is an uplink")];
         let idle = [
             condition("Ready", "True", "InStep", "-"),
-            condition("Programmed", "False", "ReportOnly", "this version compiles and reports"),
+            condition("Programmed", "False", "NotYet", "nothing is programmed yet"),
         ];
         let nodes = [
             well("a"),

@@ -7,7 +7,7 @@ use crate::uplinks::{self, Dump};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
-use portreeve_crds::condition::{self, Desired};
+use portreeve_crds::condition::{self, Desired, programmed};
 use portreeve_crds::node_datapath::{BackendStatus, Kernel, NodeDatapathStatus, TableCounts, Uplink};
 use portreeve_crds::{NodeDatapath, NodeDatapathSpec};
 use portreeve_table::{BackendKind, Counts, Probe};
@@ -87,13 +87,13 @@ fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink], standi
         )
     } else if let Standing::Failed { why, .. } = standing {
         (
-            Desired::no(condition::READY, "ProgrammingFailed", why.clone()),
+            Desired::no(condition::READY, programmed::FAILED, why.clone()),
             Desired::yes(
                 condition::RECONCILING,
-                "ProgrammingFailed",
+                programmed::FAILED,
                 "it is tried again, at longer and longer intervals",
             ),
-            Desired::no(condition::STALLED, "ProgrammingFailed", "it is tried again"),
+            Desired::no(condition::STALLED, programmed::FAILED, "it is tried again"),
         )
     } else {
         (
@@ -102,17 +102,17 @@ fn conditions(state: &State, backend: &BackendStatus, uplinks: &[Uplink], standi
             Desired::no(condition::STALLED, "InStep", "nothing is in the way"),
         )
     };
-    vec![ready, programmed(state, standing), reconciling, stalled]
+    vec![ready, in_force(state, standing), reconciling, stalled]
 }
 
 /// Whether the kernel does what the table says, and what of the wishes this engine cannot do.
-fn programmed(state: &State, standing: &Standing) -> Desired {
+fn in_force(state: &State, standing: &Standing) -> Desired {
     let kind = match standing {
         Standing::NotYet => {
             let why = "nothing is programmed yet; kube-proxy serves all traffic of this node";
-            return Desired::no(condition::PROGRAMMED, "NotYet", why);
+            return Desired::no(condition::PROGRAMMED, programmed::NOT_YET, why);
         }
-        Standing::Failed { why, .. } => return Desired::no(condition::PROGRAMMED, "ProgrammingFailed", why.clone()),
+        Standing::Failed { why, .. } => return Desired::no(condition::PROGRAMMED, programmed::FAILED, why.clone()),
         Standing::InStep(kind) => *kind,
     };
     let wishes = kind != BackendKind::Ebpf;
@@ -120,14 +120,14 @@ fn programmed(state: &State, standing: &Standing) -> Desired {
         state.compiled().table.services.iter().filter(|(_, entry)| wishes && entry.hands_over()).collect();
     let Some((first, _)) = beyond.first() else {
         let message = format!("{kind} does what the table says for every claimed Service");
-        return Desired::yes(condition::PROGRAMMED, "InForce", message);
+        return Desired::yes(condition::PROGRAMMED, programmed::IN_FORCE, message);
     };
     let message = format!(
         "flows of {} should be handed to other nodes, which {kind} cannot do: mode Balance works as Local there, and \
          onNoLocal Forward as Passthrough; first {first}",
         services(beyond.len())
     );
-    Desired::yes(condition::PROGRAMMED, "InForceInPart", message)
+    Desired::yes(condition::PROGRAMMED, programmed::IN_FORCE_IN_PART, message)
 }
 
 fn counts(counts: Counts) -> TableCounts {
