@@ -35,7 +35,8 @@ pub(crate) struct Program {
     /// What engines of other kinds programmed, in this life or an earlier one, is gone.
     cleared: bool,
     standing: Standing,
-    /// Why flows may go on that must end, and when that is tried again.
+    /// What is left over beside a table that is in force, flows that must end or rules of another engine, and when that is
+    /// tried again.
     lingering: Option<(String, Instant)>,
 }
 
@@ -133,8 +134,10 @@ impl Program {
     ) -> Result<Round, ProgramError> {
         let round = self.attempt(wanted, table);
         if round.is_ok() {
-            let ended = self.end_flows(table, keeps);
-            self.lingering = ended.err().map(|error| (error.to_string(), now + LINGER));
+            // What is left over is told and tried again; it is no reason to doubt what is in force.
+            let ended = self.end_flows(table, keeps).map_err(|error| (error.to_string(), now + LINGER));
+            let cleared = self.clear_others(wanted.kind).map_err(|error| (error.to_string(), now + MAX_WAIT));
+            self.lingering = ended.and(cleared).err();
         }
         self.standing = match &round {
             Ok(_) => Standing::InStep(wanted.kind),
@@ -180,14 +183,19 @@ impl Program {
                 Round { applied, steps, first: true }
             }
         };
-        if !self.cleared {
-            for other in self.usable.iter().copied().filter(|other| *other != kind) {
-                let cleared = (self.open)(other).and_then(|mut engine| engine.remove());
-                cleared.map_err(|source| ProgramError::Clear { kind: other, source })?;
-            }
-            self.cleared = true;
-        }
         Ok(round)
+    }
+
+    fn clear_others(&mut self, kind: BackendKind) -> Result<(), ProgramError> {
+        if self.cleared {
+            return Ok(());
+        }
+        for other in self.usable.iter().copied().filter(|other| *other != kind) {
+            let cleared = (self.open)(other).and_then(|mut engine| engine.remove());
+            cleared.map_err(|source| ProgramError::Clear { kind: other, source })?;
+        }
+        self.cleared = true;
+        Ok(())
     }
 
     fn end_flows(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<(), EngineError> {
@@ -199,7 +207,7 @@ impl Program {
         engine.end_flows(table)
     }
 
-    /// Why flows may go on that must end, if some may.
+    /// What is left over beside a table that is in force, if something is.
     pub(crate) fn lingering(&self) -> Option<&str> {
         self.lingering.as_ref().map(|(why, _)| why.as_str())
     }

@@ -26,7 +26,7 @@ pub(crate) struct Facts {
     pub(crate) links: Result<Dump, String>,
     /// Why kube-proxy answers the health checks of Services that are claimed, if it does.
     pub(crate) health_checks: Option<String>,
-    /// Why flows may go on that must end.
+    /// What is left over beside a table that is in force.
     pub(crate) lingering: Option<String>,
 }
 
@@ -157,7 +157,7 @@ fn last_error(state: &State, links: Option<&str>, standing: &Standing, facts: &F
         Standing::NotYet | Standing::InStep(_) => None,
     };
     let checks = facts.health_checks.as_ref().map(|why| format!("health checks are left to kube-proxy: {why}"));
-    let lingering = facts.lingering.as_ref().map(|why| format!("flows of Pods that are gone may go on: {why}"));
+    let lingering = facts.lingering.clone();
     let all: Vec<String> = [failed, lingering, watches, links, bad, refused, checks].into_iter().flatten().collect();
     (!all.is_empty()).then(|| cut(all.join("; "), MAX_ERROR))
 }

@@ -320,7 +320,7 @@ impl Agent {
             Err(error) => tracing::warn!(error = %error, "Not programmed, trying again"),
         }
         if let Some(why) = self.program.lingering() {
-            tracing::warn!(error = why, "Flows of Pods that are gone may go on, trying again");
+            tracing::warn!(error = why, "Something is left over, trying again");
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ struct Kernel {
     refuses: Option<BackendKind>,
     tampered: bool,
     flows_stay: bool,
+    rules_stay: bool,
     sweeps: usize,
     log: Vec<String>,
 }
@@ -56,6 +57,9 @@ impl Engine for OnTable {
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {
+        if self.kernel.lock().unwrap().rules_stay {
+            return Err("no such program".into());
+        }
         self.kernel.lock().unwrap().log.push(format!("{} removed", self.kind));
         Ok(())
     }
@@ -181,6 +185,22 @@ fn flows_that_do_not_end_are_told_and_tried_again_and_the_table_is_in_force_all_
     program.round(&nft, &index.compiled().table, KEEP_ALL, again).unwrap();
     assert_eq!((program.lingering(), program.due(&nft, again)), (None, None));
     assert_eq!(kernel.lock().unwrap().sweeps, 1, "an engine is swept once");
+}
+
+#[test]
+fn rules_of_another_engine_that_stay_are_told_and_tried_again_and_the_table_is_in_force_all_the_same() {
+    let (kernel, index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    kernel.lock().unwrap().rules_stay = true;
+    assert!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap().first);
+    assert_eq!(program.standing(), &Standing::InStep(BackendKind::Nftables));
+    assert_eq!(program.lingering(), Some("what iptables programmed before cannot be removed: no such program"));
+    let again = program.due(&nft, now).unwrap();
+    assert_eq!(again - now, MAX_WAIT);
+    kernel.lock().unwrap().rules_stay = false;
+    program.round(&nft, &index.compiled().table, KEEP_ALL, again).unwrap();
+    assert_eq!((program.lingering(), program.due(&nft, again)), (None, None));
+    assert_eq!(log(&kernel), ["nftables anew", "nftables 0", "iptables removed"]);
 }
 
 #[test]
