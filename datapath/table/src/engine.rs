@@ -74,6 +74,26 @@ pub trait Engine: Send {
     /// When that cannot be found out.
     fn integrity(&mut self) -> Result<Integrity, EngineError>;
 
+    /// New flows that each Pod of a Service was given since its place in the kernel was made, for every port of the Service;
+    /// nothing of a Service that is not in the last goal. Reading costs what the Service's size is, and changes nothing. A
+    /// count that is less than before began anew, as it does when the Pods of the Service change.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or the engine counts nothing.
+    fn flows(&mut self, service: &ServiceKey) -> Result<Vec<PodFlows>, EngineError> {
+        let _ = service;
+        Err("this engine does not count flows".into())
+    }
+
+    /// Reads all that is in force back from the kernel and tells where it is not what the last goal asks for; nothing if it
+    /// is. It costs what the size of the table is: for a person who asks, never for a loop.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked, or the engine cannot read back.
+    fn read_back(&mut self) -> Result<Vec<Difference>, EngineError> {
+        Err("this engine cannot read back what is in force".into())
+    }
+
     /// Lets TCP connections that open on an uplink to the health check node port of a Service in the table come to
     /// `listeners`, one of a family, for [`HEALTH_CHECK_LEASE`] from now on; none ends it at once. Their addresses and ports
     /// are those that the client asked for. Where nobody listens any more, and when the time is over, they go where they
@@ -91,6 +111,26 @@ pub trait Engine: Send {
     /// # Errors
     /// When something of ours is not known to be gone.
     fn remove(&mut self) -> Result<(), EngineError>;
+}
+
+/// How many new flows a Pod was [given](Engine::flows).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PodFlows {
+    /// The transport.
+    pub protocol: Protocol,
+    /// Address and port of the Pod.
+    pub pod: SocketAddr,
+    /// New flows.
+    pub flows: u64,
+}
+
+/// One way in which the kernel is not what an engine [wants it to be](Engine::read_back).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// The Service that it touches; `None` if it touches all of them, or one that is not in the table.
+    pub service: Option<ServiceKey>,
+    /// What is missing, left over or different, in a sentence of the engine.
+    pub what: String,
 }
 
 /// What an [apply](Engine::apply) did.
