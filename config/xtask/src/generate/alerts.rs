@@ -77,6 +77,33 @@ const ALERTS: &[Alert] = &[
         summary: "{{ $value }} Services load their Pods more unevenly than their policy allows.",
         next: "kubectl get servicetraffics -A",
     },
+    Alert {
+        name: "PortreeveNotProgrammed",
+        expr: concat!(
+            "sum by (instance) (rate(portreeve_agent_rounds_total{result=\"error\"}[10m])) > 0 ",
+            "unless sum by (instance) (rate(portreeve_agent_rounds_total{result=\"success\"}[10m])) > 0"
+        ),
+        hold: "5m",
+        severity: "critical",
+        summary: "The agent at {{ $labels.instance }} cannot program its node: what is in force there is as old as the first failure.",
+        next: "kubectl portreeve status; kubectl get nodedatapaths",
+    },
+    Alert {
+        name: "PortreeveRulesFoughtOver",
+        expr: "sum by (instance) (increase(portreeve_agent_repairs_total[1h])) > 10",
+        hold: "10m",
+        severity: "warning",
+        summary: "Something keeps changing our rules at {{ $labels.instance }}; each time they are mended within milliseconds.",
+        next: "kubectl -n portreeve-system logs -l app.kubernetes.io/component=agent | grep 'Somebody else'",
+    },
+    Alert {
+        name: "PortreeveServicesRefused",
+        expr: "max(portreeve_agent_services{state=\"refused\"}) > 0",
+        hold: "15m",
+        severity: "warning",
+        summary: "{{ $value }} Services that should be ours are left to kube-proxy on some node: no room for them, or another Service has their address.",
+        next: "kubectl get nodedatapaths -o wide",
+    },
 ];
 
 pub(super) fn add(files: &mut Files) -> Result<()> {

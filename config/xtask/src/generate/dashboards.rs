@@ -13,7 +13,8 @@ struct Panel {
     lines: &'static [(&'static str, &'static str)],
 }
 
-/// Rows of two panels each, in reading order: is it even, what was found, is admission quick, do the controllers keep up.
+/// Rows of two panels each, in reading order: is it even, what was found, is admission quick, do the controllers keep up, do
+/// the nodes do what is wanted.
 const PANELS: &[Panel] = &[
     Panel {
         title: "Services by balance",
@@ -101,6 +102,30 @@ const PANELS: &[Panel] = &[
         unit: "short",
         description: "Services that each agent sees, by what it does with them.",
         lines: &[("sum by (state, instance) (portreeve_agent_services)", "{{instance}} {{state}}")],
+    },
+    Panel {
+        title: "Nodes: from a change to the kernel (p99)",
+        unit: "s",
+        description: "From the moment an agent saw a change until the kernel does what it says.",
+        lines: &[(
+            "histogram_quantile(0.99, sum by (le, instance) (rate(portreeve_agent_in_step_seconds_bucket[5m])))",
+            "{{instance}}",
+        )],
+    },
+    Panel {
+        title: "Nodes: rounds that failed, and repairs",
+        unit: "ops",
+        description: "Rounds of programming that the kernel refused, and times that others changed our rules.",
+        lines: &[
+            ("sum by (instance) (rate(portreeve_agent_rounds_total{result=\"error\"}[5m]))", "{{instance}} failed"),
+            ("sum by (instance) (rate(portreeve_agent_repairs_total[5m]))", "{{instance}} repaired"),
+        ],
+    },
+    Panel {
+        title: "Nodes: health checks answered",
+        unit: "ops",
+        description: "Health checks of load balancers that agents answered, by status code.",
+        lines: &[("sum by (code) (rate(portreeve_agent_health_checks_total[5m]))", "{{code}}")],
     },
     Panel {
         title: "Certificate life left",
