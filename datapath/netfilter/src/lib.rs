@@ -6,18 +6,17 @@
 //! messages, never lists what it wrote, and every change is one transaction. That of iptables runs iptables-restore(8), with
 //! the chains that change alone.
 
-#[cfg(test)]
-mod agreement;
 pub mod conntrack;
 pub mod iptables;
 mod message;
-#[cfg(test)]
-mod namespace;
 mod netlink;
 pub mod nftables;
 #[cfg(test)]
 mod packets;
 mod watch;
+
+#[cfg(test)]
+use portreeve_agreement::namespace;
 
 pub use iptables::Iptables;
 pub use netlink::NetlinkError;

@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 
 /// Runs a test that makes network namespaces: here if this process is root, else in a process of its own that is root of a
 /// user namespace, by a name that no other test's contains. Where neither is to be had the test fails and says so.
-pub(crate) fn privileged(test: &str, body: impl FnOnce()) {
+pub fn privileged(test: &str, body: impl FnOnce()) {
     if geteuid().is_root() {
         return body();
     }
@@ -28,20 +28,27 @@ pub(crate) fn privileged(test: &str, body: impl FnOnce()) {
 
 /// Whether this process is in the user namespace that the machine began with: the only one in which all numbers are users
 /// (user_namespaces(7)).
-pub(crate) fn initial_user_namespace() -> bool {
+pub fn initial_user_namespace() -> bool {
     fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.contains("4294967295"))
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A network namespace, held by a thread that lives in it.
-pub(crate) struct Namespace {
+pub struct Namespace {
     jobs: Sender<Job>,
     thread: i32,
 }
 
+impl Default for Namespace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Namespace {
-    pub(crate) fn new() -> Self {
+    /// A new one, in which there is nothing but a loopback link that is down.
+    pub fn new() -> Self {
         let (jobs, queue) = channel::<Job>();
         let (ready, made) = channel();
         thread::spawn(move || {
@@ -53,19 +60,19 @@ impl Namespace {
     }
 
     /// Number by which ip(8) finds it.
-    pub(crate) fn thread(&self) -> i32 {
+    pub fn thread(&self) -> i32 {
         self.thread
     }
 
     /// Runs `work` inside. Sockets opened there and processes started there belong to it.
-    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (give, take) = channel();
         self.jobs.send(Box::new(move || give.send(work()).unwrap())).unwrap();
         take.recv().expect("the work panicked; its message is above")
     }
 
     /// Runs ip(8) inside, once per line.
-    pub(crate) fn ip(&self, lines: &str) {
+    pub fn ip(&self, lines: &str) {
         for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let line = line.to_owned();
             self.run(move || {

@@ -1,11 +1,11 @@
 //! One scenario, played with real packets.
 
-use super::Subject;
-use super::frame::{Outgoing, SYN, Sight};
-use super::judge::{ANSWER, Fate, Ledger, SURE, Tally};
-use super::scenario::{Phase, Scenario, Shot};
-use super::site::{Seen, Side, Site, fence};
-use super::world::SHORT_AFFINITY;
+use crate::Subject;
+use crate::frame::{Outgoing, SYN, Sight};
+use crate::judge::{ANSWER, Fate, Ledger, SURE, Tally};
+use crate::scenario::{Phase, Scenario, Shot};
+use crate::site::{Seen, Side, Site, fence};
+use crate::world::SHORT_AFFINITY;
 use portreeve_table::{Family, FlowKey, ForwardingTable, Protocol, diff};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,15 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// A packet that was not treated as the oracle says.
-pub(super) struct Divergence {
-    pub(super) phase: usize,
-    pub(super) number: u32,
-    pub(super) what: String,
+pub(crate) struct Divergence {
+    pub(crate) phase: usize,
+    pub(crate) number: u32,
+    pub(crate) what: String,
 }
 
 /// Plays a scenario to its end or to the first divergence.
-pub(super) fn run(site: &Site, subject: &Subject, scenario: &Scenario, tally: &mut Tally) -> Result<(), Divergence> {
-    site.clear(subject.open);
+pub(crate) fn run(site: &Site, subject: &Subject, scenario: &Scenario, tally: &mut Tally) -> Result<(), Divergence> {
+    site.clear(subject.clear);
     site.caught();
     let mut play = Play { site, subject, ledger: Ledger::default(), catch: Catch::default(), fences: FENCES };
     let mut engine = site.open(subject.open);

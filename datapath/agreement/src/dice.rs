@@ -1,10 +1,10 @@
 //! Random choices that follow from a seed alone.
 
 /// A sequence of numbers (SplitMix64: Steele, Lea and Flood, 2014).
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,26 +17,26 @@ impl Dice {
     }
 
     /// A number below `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.roll() % bound as u64).unwrap()
     }
 
-    pub(super) fn percent(&mut self, chance: usize) -> bool {
+    pub(crate) fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
     /// At most `most` of them, some perhaps twice.
-    pub(super) fn some<T: Clone>(&mut self, from: &[T], most: usize) -> Vec<T> {
+    pub(crate) fn some<T: Clone>(&mut self, from: &[T], most: usize) -> Vec<T> {
         let count = self.below(most + 1);
         (0..count).map(|_| self.pick(from)).collect()
     }
 
     /// One of those, each as likely as its number.
-    pub(super) fn weighed<T: Clone>(&mut self, from: &[(usize, T)]) -> T {
+    pub(crate) fn weighed<T: Clone>(&mut self, from: &[(usize, T)]) -> T {
         let mut left = self.below(from.iter().map(|(weight, _)| weight).sum());
         for (weight, item) in from {
             if left < *weight {

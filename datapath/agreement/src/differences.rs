@@ -2,17 +2,25 @@
 
 /// Something that an engine does in its own way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Difference {
+pub enum Difference {
+    /// Fragments count as the packet that they are parts of.
     Reassembled,
+    /// What should be handed to another node is passed on.
     NoForward,
+    /// A client chooses again, since its Pod or the time of its binding changed for a while.
     AffinityForgotten,
+    /// A client chooses again, since the engine is another one.
     AffinityAnew,
+    /// A flow goes on that should have ended.
     Stranded,
+    /// A flow ends that should have gone on.
     Inherited,
 }
 
 impl Difference {
-    pub(super) const fn why(self) -> &'static str {
+    /// The reason.
+    #[must_use]
+    pub const fn why(self) -> &'static str {
         match self {
             Self::Reassembled => {
                 "the kernel's connection tracking puts fragments together before any rule sees them, so that they are \

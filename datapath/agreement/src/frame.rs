@@ -3,10 +3,10 @@
 use portreeve_table::Protocol;
 use std::net::{IpAddr, SocketAddr};
 
-pub(super) const FIN: u8 = 1;
-pub(super) const SYN: u8 = 2;
-pub(super) const RST: u8 = 4;
-pub(super) const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
+pub(crate) const ACK: u8 = 16;
 
 /// Chunks of SCTP (RFC 9260, 3.2).
 const DATA: u8 = 0;
@@ -14,21 +14,21 @@ const INIT: u8 = 1;
 
 /// What is to be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outgoing {
-    pub(super) number: u32,
-    pub(super) protocol: Protocol,
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
+pub(crate) struct Outgoing {
+    pub(crate) number: u32,
+    pub(crate) protocol: Protocol,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
     /// Flags of TCP.
-    pub(super) flags: u8,
+    pub(crate) flags: u8,
     /// For TCP the number of the packet that opened the flow, if it is another one.
-    pub(super) opened_by: Option<u32>,
+    pub(crate) opened_by: Option<u32>,
     /// For SCTP, whether it opens an association.
-    pub(super) init: bool,
+    pub(crate) init: bool,
 }
 
 /// One or two IP packets with headers.
-pub(super) fn frames(packet: &Outgoing, in_fragments: bool) -> Vec<Vec<u8>> {
+pub(crate) fn frames(packet: &Outgoing, in_fragments: bool) -> Vec<Vec<u8>> {
     let transport = transport(packet, in_fragments);
     // A multiple of eight behind the number's place in every transport.
     let cut = if packet.protocol == Protocol::Udp { 16 } else { 24 };
@@ -159,7 +159,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
 
 /// What was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     /// A packet with a number.
     Packet { number: u32, source: SocketAddr, destination: SocketAddr, flags: u8 },
     /// A RST that carries no number.
@@ -169,7 +169,7 @@ pub(super) enum Sight {
 }
 
 /// Reads an IP packet; `None` if it is nothing of interest here.
-pub(super) fn read(bytes: &[u8]) -> Option<Sight> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Sight> {
     let (protocol, source, destination, transport) = open(bytes)?;
     if let (1, 3) | (58, 1) = (protocol, *transport.first()?) {
         let kind = (transport[0], *transport.get(1)?);

@@ -5,12 +5,10 @@
 //! among the Pods: at a Pod's address, or where a stand-in of kube-proxy behind our rules translated it, or untouched, as the
 //! kernel leaves what it takes for no part of any connection.
 
-use super::frame::{self, Outgoing, Sight};
-use super::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK};
-use crate::message::{ACK, Attributes, DELETE_FLOW, Messages};
+use crate::flows;
+use crate::frame::{self, Outgoing, Sight};
 use crate::namespace::Namespace;
-use crate::netlink::Connection;
-use crate::nftables::Programmed;
+use crate::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -35,7 +33,7 @@ const BUFFER: usize = 8 << 20;
 
 /// Where a packet is sent from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Side {
+pub(crate) enum Side {
     /// Outside, by the link `eth0`.
     Uplink,
     /// Outside, by the link `eth1`.
@@ -50,7 +48,7 @@ impl Side {
     const ALL: [Self; 4] = [Self::Uplink, Self::OtherLink, Self::Pods, Self::Node];
 }
 
-pub(super) struct Site {
+pub(crate) struct Site {
     node: Namespace,
     /// Held so that they live as long as the site.
     _others: [Namespace; 2],
@@ -62,13 +60,13 @@ pub(super) struct Site {
 
 /// Where something was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     Outside(Sight),
     AmongPods(Sight),
 }
 
 impl Site {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (outside, node, pods) = (Namespace::new(), Namespace::new(), Namespace::new());
         for namespace in [&outside, &node, &pods] {
             set(namespace, &["ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad"], "0");
@@ -99,12 +97,12 @@ impl Site {
     }
 
     /// Opens an engine on the node.
-    pub(super) fn open(&self, open: fn() -> Box<dyn Engine>) -> Box<dyn Engine> {
+    pub(crate) fn open(&self, open: fn() -> Box<dyn Engine>) -> Box<dyn Engine> {
         self.node.run(open)
     }
 
     /// Lets an engine put a table in force, and sweep where it is new.
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &self,
         mut engine: Box<dyn Engine>,
         table: &ForwardingTable,
@@ -128,19 +126,14 @@ impl Site {
     }
 
     /// Takes the engine's rules and all connections away.
-    pub(super) fn clear(&self, open: fn() -> Box<dyn Engine>) {
+    pub(crate) fn clear(&self, clear: fn()) {
         self.node.run(move || {
-            // Rules that reset clients are nftables' to remove, whoever had them made.
-            open().remove().unwrap();
-            Programmed::open().unwrap().remove().unwrap();
-            let mut request = Messages::new();
-            // Without a name, all are meant.
-            request.conntrack(DELETE_FLOW, ACK, 1, 0, &Attributes::new());
-            Connection::open().unwrap().exchange(&request.finish()).unwrap();
+            clear();
+            flows::forget_all();
         });
     }
 
-    pub(super) fn send(&self, side: Side, packet: &Outgoing, in_fragments: bool) {
+    pub(crate) fn send(&self, side: Side, packet: &Outgoing, in_fragments: bool) {
         let [four, six] = &self.senders[side as usize];
         for frame in frame::frames(packet, in_fragments) {
             // Raw sockets of IPv6 take the port for a protocol.
@@ -153,7 +146,7 @@ impl Site {
     }
 
     /// What has been caught since the last time.
-    pub(super) fn caught(&self) -> Vec<Seen> {
+    pub(crate) fn caught(&self) -> Vec<Seen> {
         let mut seen = Vec::new();
         drain(&self.pods, |sight| seen.push(Seen::AmongPods(sight)));
         drain(&self.outside, |sight| seen.push(Seen::Outside(sight)));
@@ -161,13 +154,13 @@ impl Site {
     }
 
     /// Waits a moment for more to be caught.
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let mut both = [&self.pods, &self.outside].map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         poll(&mut both, PollTimeout::from(1_u8)).unwrap();
     }
 
     /// Whether the stand-in of kube-proxy is there.
-    pub(super) fn is_proxy(address: IpAddr) -> bool {
+    pub(crate) fn is_proxy(address: IpAddr) -> bool {
         PROXY.iter().any(|proxy| proxy.parse() == Ok(address))
     }
 }
@@ -296,7 +289,7 @@ fn drain(socket: &OwnedFd, mut catch: impl FnMut(Sight)) {
 }
 
 /// The address at which packets are passed on for sure, to tell that all before it have gone their way.
-pub(super) fn fence(family: Family) -> SocketAddr {
+pub(crate) fn fence(family: Family) -> SocketAddr {
     match family {
         Family::V4 => SocketAddr::new([192, 0, 2, 200].into(), 9),
         Family::V6 => SocketAddr::new([0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 200].into(), 9),

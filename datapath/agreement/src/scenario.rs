@@ -1,9 +1,9 @@
 //! Tables one after the other, and the packets that meet each.
 
-use super::dice::Dice;
-use super::frame::{ACK, FIN, Outgoing, RST, SYN};
-use super::site::Side;
-use super::world::{
+use crate::dice::Dice;
+use crate::frame::{ACK, FIN, Outgoing, RST, SYN};
+use crate::site::Side;
+use crate::world::{
     self, NODE_ADDRESSES, NODE_PORTS, OTHER_LOCAL, PODS, PORTS, PROTOCOLS, SHORT_AFFINITY, VIPS, ip, of_family,
 };
 use portreeve_table::{
@@ -32,39 +32,39 @@ const CLIENTS: [&str; 11] = [
 const IN_POD_RANGES: [&str; 2] = ["10.244.9.9", "fd00:244:9::9"];
 
 #[derive(Clone)]
-pub(super) struct Scenario(pub(super) Vec<Phase>);
+pub(crate) struct Scenario(pub(crate) Vec<Phase>);
 
 /// A table and what comes while it is in force.
 #[derive(Clone)]
-pub(super) struct Phase {
-    pub(super) table: ForwardingTable,
-    pub(super) uplinks: BTreeSet<Interface>,
+pub(crate) struct Phase {
+    pub(crate) table: ForwardingTable,
+    pub(crate) uplinks: BTreeSet<Interface>,
     /// The engine before is gone, and this one knows nothing of it.
-    pub(super) anew: bool,
+    pub(crate) anew: bool,
     /// Bindings of a short affinity are over before the first packet comes.
-    pub(super) late: bool,
-    pub(super) shots: Vec<Shot>,
+    pub(crate) late: bool,
+    pub(crate) shots: Vec<Shot>,
 }
 
 /// One packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shot {
-    pub(super) number: u32,
-    pub(super) side: Side,
-    pub(super) protocol: Protocol,
-    pub(super) source: SocketAddr,
-    pub(super) destination: SocketAddr,
-    pub(super) flags: u8,
+pub(crate) struct Shot {
+    pub(crate) number: u32,
+    pub(crate) side: Side,
+    pub(crate) protocol: Protocol,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) flags: u8,
     /// For SCTP.
-    pub(super) init: bool,
-    pub(super) in_fragments: bool,
+    pub(crate) init: bool,
+    pub(crate) in_fragments: bool,
     /// It has the addresses of an earlier one and is left out unless that one's flow was delivered, or refused.
-    pub(super) again: bool,
+    pub(crate) again: bool,
 }
 
 impl Shot {
     /// As the oracle sees it; `None` from where its question does not reach.
-    pub(super) fn packet(&self, uplinks: &BTreeSet<Interface>) -> Option<Packet> {
+    pub(crate) fn packet(&self, uplinks: &BTreeSet<Interface>) -> Option<Packet> {
         let is_uplink = |name: &str| uplinks.iter().any(|uplink| uplink.as_str() == name);
         let arrival = match self.side {
             Side::Uplink => Arrival::Uplink,
@@ -83,14 +83,14 @@ impl Shot {
     }
 
     /// `opened_by` is the number of the packet that opened its flow.
-    pub(super) const fn outgoing(&self, opened_by: Option<u32>) -> Outgoing {
+    pub(crate) const fn outgoing(&self, opened_by: Option<u32>) -> Outgoing {
         let Self { number, protocol, source, destination, flags, init, .. } = *self;
         Outgoing { number, protocol, source, destination, flags, opened_by, init }
     }
 }
 
 /// A scenario that follows from the dice alone.
-pub(super) fn draw(dice: &mut Dice, late: bool) -> Scenario {
+pub(crate) fn draw(dice: &mut Dice, late: bool) -> Scenario {
     let mut input = world::world(dice);
     let mut number = 0;
     let mut history = Vec::new();

@@ -1,9 +1,9 @@
 //! Whether what became of a packet is what the oracle says, and what a node remembers of it.
 
-use super::differences::Difference;
-use super::frame::{ACK, SYN};
-use super::scenario::{Phase, Shot};
-use super::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK, ip};
+use crate::differences::Difference;
+use crate::frame::{ACK, SYN};
+use crate::scenario::{Phase, Shot};
+use crate::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK, ip};
 use portreeve_table::{
     Action, AffinityKey, Bound, ClaimedMode, Family, Flow, FlowKey, ForwardingTable, FrontendHost, Hop, Memory, Packet,
     PortEntry, Protocol, Reason, ServiceEntry, ServiceKey, Verdict, oracle,
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// What was seen of one packet; nothing if it vanished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(crate) enum Fate {
     Delivered(SocketAddr),
     Passed,
     Rejected(IpAddr),
@@ -65,26 +65,26 @@ const fn pod(hop: Hop) -> SocketAddr {
 
 /// Counts of a run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) packets: usize,
-    pub(super) fates: BTreeMap<&'static str, usize>,
-    pub(super) reasons: BTreeMap<Reason, usize>,
-    pub(super) differences: BTreeMap<Difference, usize>,
+pub(crate) struct Tally {
+    pub(crate) packets: usize,
+    pub(crate) fates: BTreeMap<&'static str, usize>,
+    pub(crate) reasons: BTreeMap<Reason, usize>,
+    pub(crate) differences: BTreeMap<Difference, usize>,
     /// Where refusals came from.
-    pub(super) refusing: BTreeSet<IpAddr>,
+    pub(crate) refusing: BTreeSet<IpAddr>,
 }
 
 /// What a node remembers, and what is known of flows besides.
 #[derive(Clone, Default)]
-pub(super) struct Ledger {
+pub(crate) struct Ledger {
     memory: Memory,
     /// When clients were bound; the oracle's clock is too coarse to say who is near the end of its time.
     bound: BTreeMap<AffinityKey, Instant>,
     /// Bindings that something in between may have ended.
     unsettled: BTreeMap<AffinityKey, Difference>,
     /// TCP flows that were answered, and the numbers of the packets that opened flows.
-    pub(super) answered: BTreeSet<FlowKey>,
-    pub(super) opened: BTreeMap<FlowKey, u32>,
+    pub(crate) answered: BTreeSet<FlowKey>,
+    pub(crate) opened: BTreeMap<FlowKey, u32>,
     refused: BTreeSet<FlowKey>,
     /// Flows whose Pod went when their frontend was not claimed any more.
     stranded: BTreeSet<FlowKey>,
@@ -93,13 +93,13 @@ pub(super) struct Ledger {
 }
 
 /// How far from the end of its time a binding is for sure.
-pub(super) const SURE: Duration = Duration::from_millis(300);
+pub(crate) const SURE: Duration = Duration::from_millis(300);
 /// A clock that leaves room for any age.
 const NOW: u64 = 1_000_000;
 
 impl Ledger {
     /// Notes what the change from one table to the other makes uncertain. An engine that is new knows but one.
-    pub(super) fn turn(&mut self, before: &ForwardingTable, phase: &Phase, known: &[Difference], tally: &mut Tally) {
+    pub(crate) fn turn(&mut self, before: &ForwardingTable, phase: &Phase, known: &[Difference], tally: &mut Tally) {
         let Phase { table, anew, .. } = phase;
         let anew = *anew;
         for key in std::mem::take(&mut self.ending) {
@@ -149,7 +149,7 @@ impl Ledger {
     }
 
     /// Whether a packet with the addresses of an earlier one has anything to tell.
-    pub(super) fn is_due(&self, shot: &Shot) -> bool {
+    pub(crate) fn is_due(&self, shot: &Shot) -> bool {
         let key = FlowKey { protocol: shot.protocol, client: shot.source, frontend: shot.destination };
         let opens = shot.protocol != Protocol::Tcp || shot.flags & SYN != 0;
         !shot.again
@@ -158,12 +158,12 @@ impl Ledger {
     }
 
     /// The Pod of a flow.
-    pub(super) fn pod_of(&self, key: &FlowKey) -> Option<SocketAddr> {
+    pub(crate) fn pod_of(&self, key: &FlowKey) -> Option<SocketAddr> {
         self.memory.flows.get(key).map(|flow| flow.pod)
     }
 
     /// Judges what was seen of `shot`, sent at `sent`, and remembers it; tells what is wrong with it.
-    pub(super) fn judge(
+    pub(crate) fn judge(
         &mut self,
         phase: &Phase,
         shot: &Shot,
@@ -361,4 +361,4 @@ fn owner<'a>(table: &'a ForwardingTable, packet: &Packet) -> Option<(&'a Service
 }
 
 /// Flags of the answer that a Pod gives to a TCP packet that opens a flow.
-pub(super) const ANSWER: u8 = SYN | ACK;
+pub(crate) const ANSWER: u8 = SYN | ACK;

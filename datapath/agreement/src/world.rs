@@ -1,6 +1,6 @@
 //! Random worlds: few addresses, ports and Pods, so that Services collide and every branch of the oracle is met often.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use portreeve_table::input::{PortInput, ServiceKind, SlicePort};
 use portreeve_table::{
     Directive, EndpointInput, Family, Input, Mode, OnNoLocal, PerFamily, Protocol, ServiceInput, ServiceKey,
@@ -12,19 +12,19 @@ use std::net::IpAddr;
 const SERVICES: usize = 14;
 const NODE: &str = "n1";
 /// Addresses of the node that node ports stand for.
-pub(super) const NODE_ADDRESSES: [&str; 2] = ["198.51.100.254", "2001:db8:1::fe"];
+pub(crate) const NODE_ADDRESSES: [&str; 2] = ["198.51.100.254", "2001:db8:1::fe"];
 /// Addresses of the node that they do not stand for.
-pub(super) const OTHER_LOCAL: [&str; 2] = ["198.51.100.253", "2001:db8:1::fd"];
+pub(crate) const OTHER_LOCAL: [&str; 2] = ["198.51.100.253", "2001:db8:1::fd"];
 /// Addresses of the node on its link to the Pods.
-pub(super) const POD_LINK: [&str; 2] = ["169.254.1.1", "fd00:244::1"];
-pub(super) const VIPS: [&str; 6] =
+pub(crate) const POD_LINK: [&str; 2] = ["169.254.1.1", "fd00:244::1"];
+pub(crate) const VIPS: [&str; 6] =
     ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8:f::1", "2001:db8:f::2", "198.51.100.254"];
 const EXTERNAL_IPS: [&str; 4] = ["192.0.2.11", "192.0.2.2", "2001:db8:f::b", "2001:db8:1::fd"];
 const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:244::/48"];
-pub(super) const PODS: [&str; 6] =
+pub(crate) const PODS: [&str; 6] =
     ["10.244.0.11", "10.244.0.12", "10.244.0.13", "fd00:244::11", "fd00:244::12", "fd00:244::13"];
-pub(super) const PORTS: [u16; 3] = [80, 81, 443];
-pub(super) const NODE_PORTS: [u16; 5] = [30080, 30081, 30082, 30083, 30084];
+pub(crate) const PORTS: [u16; 3] = [80, 81, 443];
+pub(crate) const NODE_PORTS: [u16; 5] = [30080, 30081, 30082, 30083, 30084];
 const RANGES: [&str; 10] = [
     "198.51.100.0/29",
     "198.51.100.8/29",
@@ -37,12 +37,12 @@ const RANGES: [&str; 10] = [
     "0.0.0.0/0",
     "::/0",
 ];
-pub(super) const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
+pub(crate) const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 /// Timeout of session affinity that a test can wait for.
-pub(super) const SHORT_AFFINITY: u32 = 1;
+pub(crate) const SHORT_AFFINITY: u32 = 1;
 const LONG_AFFINITY: u32 = 10_800;
 
-pub(super) fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
@@ -50,7 +50,7 @@ fn addresses<const N: usize>(texts: [&str; N]) -> Vec<IpAddr> {
     texts.iter().map(|text| ip(text)).collect()
 }
 
-pub(super) fn world(dice: &mut Dice) -> Input {
+pub(crate) fn world(dice: &mut Dice) -> Input {
     let mut input = Input {
         this_node: ThisNode { name: NODE.into(), addresses: addresses(NODE_ADDRESSES) },
         pod_ranges: POD_RANGES.map(|range| range.parse().unwrap()).into(),
@@ -63,7 +63,7 @@ pub(super) fn world(dice: &mut Dice) -> Input {
 }
 
 /// A few events of a cluster's life.
-pub(super) fn change(dice: &mut Dice, input: &mut Input) {
+pub(crate) fn change(dice: &mut Dice, input: &mut Input) {
     for _ in 0..3 + dice.below(6) {
         let keys: Vec<ServiceKey> = input.services.keys().cloned().collect();
         let key = if keys.is_empty() { key(dice) } else { dice.pick(&keys) };
@@ -220,6 +220,6 @@ fn endpoint(dice: &mut Dice, input: &mut Input, key: &ServiceKey) {
 }
 
 /// Addresses of `from` of this family.
-pub(super) fn of_family(from: &[&str], family: Family) -> Vec<IpAddr> {
+pub(crate) fn of_family(from: &[&str], family: Family) -> Vec<IpAddr> {
     from.iter().map(|text| ip(text)).filter(|address| Family::of(*address) == family).collect()
 }

@@ -1,10 +1,10 @@
 //! A divergence with as little around it as it needs.
 
-use super::Subject;
-use super::judge::Tally;
-use super::run::{Divergence, run};
-use super::scenario::Scenario;
-use super::site::Site;
+use crate::Subject;
+use crate::judge::Tally;
+use crate::run::{Divergence, run};
+use crate::scenario::Scenario;
+use crate::site::Site;
 use portreeve_table::{ForwardingTable, Interface, ServiceEntry, ServiceKey};
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 const TRIES: usize = 200;
 
 /// The smallest scenario found that diverges, and how.
-pub(super) fn shrink(
+pub(crate) fn shrink(
     site: &Site,
     subject: &Subject,
     scenario: Scenario,
@@ -68,7 +68,7 @@ impl Search<'_> {
         let number = self.divergence.number;
         let all = || self.smallest.0.iter().flat_map(|phase| &phase.shots);
         if let Some(shot) = all().find(|shot| shot.number == number).copied() {
-            let only = |keep: &dyn Fn(&super::scenario::Shot) -> bool, phases: &mut Scenario| {
+            let only = |keep: &dyn Fn(&crate::scenario::Shot) -> bool, phases: &mut Scenario| {
                 phases.0.iter_mut().for_each(|phase| phase.shots.retain(keep));
             };
             if self.attempt(|phases| only(&|other| other.number == number, phases)) {
@@ -94,7 +94,7 @@ impl Search<'_> {
 }
 
 /// What a person needs to see it.
-pub(super) fn describe(scenario: &Scenario, divergence: &Divergence) -> String {
+pub(crate) fn describe(scenario: &Scenario, divergence: &Divergence) -> String {
     let mut lines = Vec::new();
     for (number, phase) in scenario.0.iter().enumerate() {
         let uplinks: Vec<&str> = phase.uplinks.iter().map(Interface::as_str).collect();
