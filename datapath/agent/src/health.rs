@@ -114,31 +114,33 @@ impl HealthChecks {
         if applied == Applied::Replaced || self.in_force.is_empty() {
             self.renewal = Some(now);
         }
-        let last = self.published.load();
-        let next = if self.follow(table) || last.behind.is_some() {
+        let (ports, last) = (self.follow(table), self.published.load());
+        let next = if last.behind.is_some() {
             Snapshot::in_step(&self.in_force, eligible, now)
         } else {
-            Snapshot { updated: Some(now), ..last.of_node(eligible) }
+            last.after(&self.in_force, &ports, eligible, now)
         };
         self.published.store(Arc::new(next));
         self.count();
     }
 
-    /// Takes over what has changed, at the cost of that and not of the table. Whether anything with a health check did.
-    fn follow(&mut self, table: &ForwardingTable) -> bool {
+    /// Takes over what has changed, at the cost of that and not of the table; the ports at which something did.
+    fn follow(&mut self, table: &ForwardingTable) -> BTreeSet<u16> {
         let touched = mem::take(&mut self.touched);
-        let mut changed = false;
+        let mut changed = BTreeSet::new();
         // What one Service gives up may be another's already.
         for key in &touched {
             let port = self.ports.remove(key);
-            let own = port.filter(|port| self.in_force.get(port).is_some_and(|(owner, _)| owner == key));
-            changed |= own.and_then(|port| self.in_force.remove(&port)).is_some();
+            if let Some(port) = port.filter(|port| self.in_force.get(port).is_some_and(|(owner, _)| owner == key)) {
+                self.in_force.remove(&port);
+                changed.insert(port);
+            }
         }
         for key in touched {
             let Some((port, entry)) = table.services.get(&key).and_then(snapshot::checked) else { continue };
             self.ports.insert(key.clone(), port);
             self.in_force.insert(port, (key, Arc::clone(entry)));
-            changed = true;
+            changed.insert(port);
         }
         changed
     }

@@ -1,8 +1,9 @@
-//! What the servers answer from: immutable, made anew by the main loop. Pure.
+//! What the servers answer from: immutable; the next picture shares with the last what has not changed. Pure.
 
 use super::answer::Checked;
 use portreeve_table::{ClaimedMode, ForwardingTable, ServiceEntry, ServiceKey};
-use std::collections::BTreeMap;
+use rpds::HashTrieMapSync;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -25,7 +26,7 @@ pub(super) fn entries(table: &ForwardingTable) -> Entries {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     /// By health check node port.
-    pub(super) ports: Arc<BTreeMap<u16, Checked>>,
+    pub(super) ports: HashTrieMapSync<u16, Arc<Checked>>,
     /// The node is neither being deleted nor about to be.
     pub(super) eligible: bool,
     /// When the kernel was last known to do what was wanted.
@@ -37,15 +38,26 @@ pub(crate) struct Snapshot {
 /// A node is eligible until it says otherwise.
 impl Default for Snapshot {
     fn default() -> Self {
-        Self { ports: Arc::default(), eligible: true, updated: None, behind: None }
+        Self { ports: HashTrieMapSync::default(), eligible: true, updated: None, behind: None }
     }
 }
 
 impl Snapshot {
-    /// After a round that succeeded.
+    /// After a round that succeeded, and that changed who has a health check, or what it hears, at `ports` alone.
+    pub(super) fn after(&self, in_force: &Entries, ports: &BTreeSet<u16>, eligible: bool, now: Instant) -> Self {
+        let mut told = self.ports.clone();
+        for port in ports {
+            match in_force.get(port) {
+                Some((key, entry)) => told.insert_mut(*port, Arc::new(Checked::new(key, entry, true))),
+                None => _ = told.remove_mut(port),
+            }
+        }
+        Self { ports: told, eligible, updated: Some(now), behind: None }
+    }
+
+    /// After a round that succeeded where others had failed.
     pub(super) fn in_step(in_force: &Entries, eligible: bool, now: Instant) -> Self {
-        let ports = in_force.iter().map(|(port, (key, entry))| (*port, Checked::new(key, entry, true)));
-        Self { ports: Arc::new(ports.collect()), eligible, updated: Some(now), behind: None }
+        Self::default().after(in_force, &in_force.keys().copied().collect(), eligible, now)
     }
 
     /// While rounds fail: a Service is programmed if it is wanted as it was when one last succeeded, since what the kernel
@@ -58,7 +70,7 @@ impl Snapshot {
             (*port, Checked::new(key, entry, in_force.get(port) == Some(one)))
         });
         Self {
-            ports: Arc::new(dropped.chain(wanted).collect()),
+            ports: dropped.chain(wanted).map(|(port, checked)| (port, Arc::new(checked))).collect(),
             eligible,
             updated: last.updated,
             behind: last.behind.or(Some(now)),

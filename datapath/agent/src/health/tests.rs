@@ -82,7 +82,8 @@ fn programmed(checks: &mut HealthChecks, table: &ForwardingTable, eligible: bool
 
 fn told(checks: &HealthChecks) -> Vec<(u16, usize, bool)> {
     let snapshot = checks.published.load();
-    snapshot.ports.iter().map(|(port, checked)| (*port, checked.ready.v4, checked.programmed)).collect()
+    let ports: BTreeMap<_, _> = snapshot.ports.iter().collect();
+    ports.iter().map(|(port, checked)| (**port, checked.ready.v4, checked.programmed)).collect()
 }
 
 #[test]
@@ -147,21 +148,28 @@ fn while_rounds_fail_what_has_changed_is_not_programmed_and_ready_pods_are_told_
 }
 
 #[test]
-fn a_port_goes_from_one_service_to_another_and_what_has_no_health_check_costs_nothing() {
+fn a_port_goes_from_one_service_to_another_and_what_has_not_changed_costs_nothing() {
     let (mut checks, ..) = world();
     let now = Instant::now();
-    programmed(&mut checks, &web(1), true, Applied::Replaced, now);
-    let before = Arc::clone(&checks.published.load().ports);
-    let mut both = web(1);
-    both.services.insert(ServiceKey::new("shop", "plain"), Arc::new(entry(None, 1, ClaimedMode::Local)));
-    checks.note(&Changes { added: [ServiceKey::new("shop", "plain")].into(), ..Changes::default() });
-    checks.programmed(&both, true, Applied::Changed(1), now);
-    assert!(Arc::ptr_eq(&before, &checks.published.load().ports));
+    let mut all = table([
+        ("web", entry(Some(31239), 1, ClaimedMode::Local)),
+        ("shop", entry(Some(31240), 1, ClaimedMode::Local)),
+    ]);
+    programmed(&mut checks, &all, true, Applied::Replaced, now);
+    let port = |checks: &HealthChecks, port| checks.published.load().ports.get(&port).cloned();
+    let before = [port(&checks, 31239), port(&checks, 31240)].map(Option::unwrap);
+    let shop = ServiceKey::new("shop", "shop");
+    all.services.insert(shop.clone(), Arc::new(entry(Some(31240), 2, ClaimedMode::Local)));
+    checks.note(&Changes { updated: [shop].into(), ..Changes::default() });
+    checks.programmed(&all, true, Applied::Changed(1), now);
+    assert_eq!(told(&checks), [(31239, 1, true), (31240, 2, true)]);
+    assert!(Arc::ptr_eq(&before[0], &port(&checks, 31239).unwrap()), "the same as before, not its like");
 
     let other = table([("api", entry(Some(31239), 3, ClaimedMode::Local))]);
-    let (added, removed) = ([ServiceKey::new("shop", "api")].into(), [ServiceKey::new("shop", "web")].into());
+    let (added, gone) = ([ServiceKey::new("shop", "api")].into(), ["web", "shop"]);
+    let removed = gone.map(|name| ServiceKey::new("shop", name)).into();
     checks.note(&Changes { added, removed, ..Changes::default() });
     checks.programmed(&other, true, Applied::Changed(1), now);
     assert_eq!(told(&checks), [(31239, 3, true)]);
-    assert_eq!(*checks.published.load().ports[&31239].service.name, *"api");
+    assert_eq!(*port(&checks, 31239).unwrap().service.name, *"api");
 }

@@ -16,7 +16,7 @@ async fn ask(at: &str, method: Method, path: &str) -> (Response<()>, String) {
         programmed: true,
         draining: false,
     };
-    let snapshot = Snapshot { ports: Arc::new([(31239, checked)].into()), ..Snapshot::default() };
+    let snapshot = Snapshot { ports: [(31239, Arc::new(checked))].into_iter().collect(), ..Snapshot::default() };
     let published = Published::default();
     published.store(Arc::new(snapshot));
     let router = router(published, AgentMetrics::register(&Metrics::new("1")));
