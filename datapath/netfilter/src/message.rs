@@ -32,10 +32,12 @@ pub(crate) const DELETE_TABLE: u16 = 2;
 pub(crate) const NEW_CHAIN: u16 = 3;
 pub(crate) const DELETE_CHAIN: u16 = 5;
 pub(crate) const NEW_RULE: u16 = 6;
+pub(crate) const GET_RULE: u16 = 7;
 pub(crate) const DELETE_RULE: u16 = 8;
 pub(crate) const NEW_SET: u16 = 9;
 pub(crate) const DELETE_SET: u16 = 11;
 pub(crate) const NEW_ELEMENTS: u16 = 12;
+pub(crate) const GET_ELEMENTS: u16 = 13;
 pub(crate) const DELETE_ELEMENTS: u16 = 14;
 const GET_GENERATION: u16 = 16;
 
@@ -161,6 +163,13 @@ pub(crate) fn get_generation() -> Vec<u8> {
 pub(crate) fn get_table(table: &str) -> Vec<u8> {
     let mut messages = Messages::new();
     messages.inet(GET_TABLE, ACK, 1, &Attributes::new().text(1, table));
+    messages.0
+}
+
+/// Asks for something of the `inet` family, or with [`DUMP`] for all that fits.
+pub(crate) fn inet_request(command: u16, flags: u16, attributes: &Attributes) -> Vec<u8> {
+    let mut messages = Messages::new();
+    messages.inet(command, flags, 1, attributes);
     messages.0
 }
 

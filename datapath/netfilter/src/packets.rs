@@ -4,6 +4,10 @@
 //! and fd00:244::2 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
 //! on finds a listener, as it would find kube-proxy.
 
+mod counted;
+
+pub(crate) use counted::as_many_new_flows_are_counted_as_came;
+
 use crate::namespace::Namespace;
 use crate::nftables::testing::{Driven, elsewhere, guarded, observed, port, service, sticky, table, without_local};
 use portreeve_table::Protocol::{Tcp, Udp};

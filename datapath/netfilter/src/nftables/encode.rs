@@ -8,7 +8,7 @@ mod expression;
 use super::ruleset::{ChainKind, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, Value};
 use crate::message::{
     self, ACK, APPEND, Attributes, CREATE, DELETE_CHAIN, DELETE_ELEMENTS, DELETE_RULE, DELETE_SET, DELETE_TABLE,
-    Messages, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE,
+    GET_ELEMENTS, Messages, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE,
 };
 use ipnet::IpNet;
 use portreeve_table::{Family, Protocol};
@@ -152,7 +152,7 @@ fn next(sets: &mut u32) -> u32 {
 }
 
 /// Attributes that a set is made with: `NFTA_SET_NAME` 2, `_FLAGS` 3, `_KEY_TYPE` 4, `_KEY_LEN` 5, `_DATA_TYPE` 6,
-/// `_DATA_LEN` 7, `_DESC` 9 (`NFTA_SET_DESC_SIZE` 1), `_ID` 10, `_TIMEOUT` 11 in milliseconds.
+/// `_DATA_LEN` 7, `_DESC` 9 (`NFTA_SET_DESC_SIZE` 1), `_ID` 10, `_TIMEOUT` 11 in milliseconds, `_EXPR` 17.
 fn new_set(table: Attributes, name: &str, Set { fields, kind }: &Set, id: u32) -> Attributes {
     let key = concatenated(fields.iter().map(|field| type_of(*field)));
     let length = match fields.as_slice() {
@@ -180,7 +180,9 @@ fn new_set(table: Attributes, name: &str, Set { fields, kind }: &Set, id: u32) -
         SetKind::Pods(family) => {
             let fields = [Field::Destination(*family), Field::Port];
             let data = concatenated(fields.into_iter().map(type_of));
-            set.number(6, data).number(7, fields.into_iter().map(|field| registers(field) * 4).sum())
+            let length = fields.into_iter().map(|field| registers(field) * 4).sum();
+            // The kernel gives each element a counter of its own, made after this one.
+            set.number(6, data).number(7, length).nested(17, &expression::counter())
         }
     }
 }
@@ -205,15 +207,18 @@ fn choices(table: &str, chains: &[super::ruleset::Name], id: u32) -> Vec<Step> {
     steps
 }
 
+/// Asks for exactly these elements of a set; each comes in an answer of its own, in this order.
+pub(crate) fn asking(table: &str, set: &str, keys: &[&[Value]]) -> Vec<u8> {
+    let mut list = Attributes::new();
+    for key in keys {
+        list.push_nested(1, &element(&key_bytes(key), &Attributes::new(), 0));
+    }
+    message::inet_request(GET_ELEMENTS, ACK, &of(table).text(2, set).nested(3, &list))
+}
+
 fn elements(command: u16, flags: u16, set: impl Fn() -> Attributes, elements: &[(Key, Datum)]) -> Vec<Step> {
     let encoded = elements.iter().flat_map(|(key, datum)| match key {
-        Key::Exact(values) => {
-            let key = match values.as_slice() {
-                [one] => bytes(one),
-                several => several.iter().flat_map(|value| padded(&bytes(value))).collect(),
-            };
-            vec![element(&key, &data(datum), 0)]
-        }
+        Key::Exact(values) => vec![element(&key_bytes(values), &data(datum), 0)],
         Key::Range(range) => {
             let none = Attributes::new();
             let (first, behind) = bounds(range);
@@ -283,6 +288,13 @@ fn address_bytes(address: IpAddr) -> Vec<u8> {
 
 fn pod_bytes(pod: SocketAddr) -> Vec<u8> {
     [address_bytes(pod.ip()), padded(&pod.port().to_be_bytes())].concat()
+}
+
+fn key_bytes(values: &[Value]) -> Vec<u8> {
+    match values {
+        [one] => bytes(one),
+        several => several.iter().flat_map(|value| padded(&bytes(value))).collect(),
+    }
 }
 
 /// Fields of a key of several begin at multiples of four bytes, as registers do.

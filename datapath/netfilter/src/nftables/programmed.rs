@@ -1,5 +1,6 @@
 //! Our table in the kernel.
 
+mod flows;
 mod health;
 mod resets;
 
@@ -9,7 +10,9 @@ use crate::conntrack::Flows;
 use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
 use crate::watch::{Concern, Heard, Watch};
-use portreeve_table::{Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op};
+use portreeve_table::{
+    Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op, PodFlows, ServiceKey,
+};
 pub(crate) use resets::Resets;
 use std::io;
 use std::net::SocketAddr;
@@ -152,6 +155,10 @@ impl Engine for Programmed {
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
         self.resets.end_when_over(&self.kernel)?;
         Ok(self.look()?)
+    }
+
+    fn flows(&mut self, service: &ServiceKey) -> Result<Vec<PodFlows>, EngineError> {
+        Ok(self.counted(service)?)
     }
 
     fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {

@@ -11,10 +11,15 @@
 //! them and a proxy behind us cannot translate what was to be refused. `reject` works at prerouting since Linux 5.9
 //! (`nft_reject_validate`).
 //!
+//! Each element of those maps counts what it sends to its Pod, and so does the chain of a Pod that remembers its clients:
+//! new flows, by Pod, read by name and without listing anything. A map has Pods of this node alone, so that the memory
+//! which a counter takes of each processor is little.
+//!
 //! What netfilter cannot do here: [`OnNoLocal::Forward`](portreeve_table::OnNoLocal::Forward) leaves the packet to
 //! kube-proxy, the mode `Balance` delivers as `Local` does, and a client of SCTP whose Pod is gone gets no ABORT.
 
 mod changes;
+mod counters;
 mod health;
 mod model;
 mod names;
@@ -23,6 +28,7 @@ mod service;
 mod text;
 
 pub use changes::{Command, replace};
+pub(crate) use counters::{Counter, counters};
 pub(crate) use health::{renewed, steering};
 pub(crate) use model::REMEMBERED;
 pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};

@@ -3,8 +3,8 @@
 use super::Programmed;
 use portreeve_table::{
     Applied, ClaimedMode, Engine, EngineError, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost,
-    FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PortEntry, Protocol, ServiceEntry, ServiceKey,
-    SourceFilter, Standing, Target, diff,
+    FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PodFlows, PortEntry, Protocol, ServiceEntry,
+    ServiceKey, SourceFilter, Standing, Target, diff,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -150,6 +150,11 @@ impl<E: Engine> Driven<E> {
         let applied = self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)?;
         self.programmed.end_flows(table)?;
         Ok(applied)
+    }
+
+    /// Flows of a Service of namespace `shop`.
+    pub(crate) fn flows(&mut self, service: &str) -> Result<Vec<PodFlows>, EngineError> {
+        self.programmed.flows(&ServiceKey::new("shop", service))
     }
 
     pub(crate) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {

@@ -45,6 +45,16 @@ const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 0x02;
 const SYN_FIN_RST_ACK: u8 = 0x17;
 
+/// What counts packets and bytes.
+pub(super) fn counter() -> Attributes {
+    named("counter", &Attributes::new())
+}
+
+/// `NFTA_EXPR_NAME` 1, `NFTA_EXPR_DATA` 2.
+fn named(name: &str, data: &Attributes) -> Attributes {
+    Attributes::new().text(1, name).nested(2, data)
+}
+
 /// Expressions of one rule, under construction.
 #[derive(Default)]
 pub(super) struct List {
@@ -63,9 +73,8 @@ impl List {
         list
     }
 
-    /// `NFTA_EXPR_NAME` 1, `NFTA_EXPR_DATA` 2.
     fn push(&mut self, name: &str, data: &Attributes) {
-        self.expressions.push(Attributes::new().text(1, name).nested(2, data));
+        self.expressions.push(named(name, data));
     }
 
     /// Appends `statement`; `choices` is the map of a [choice](Statement::Choose).
@@ -112,7 +121,7 @@ impl List {
                 let set = Attributes::new().text(1, set.as_str()).number(3, UPDATE).number(4, FIRST);
                 self.push("dynset", &set);
             }
-            Statement::Count => self.push("counter", &Attributes::new()),
+            Statement::Count => self.expressions.push(counter()),
             // NFTA_REJECT_TYPE, _ICMP_CODE
             Statement::Reject => {
                 self.push("reject", &Attributes::new().number(1, ICMPX).with(2, &[PORT_UNREACHABLE]));

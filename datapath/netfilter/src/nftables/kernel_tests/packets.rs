@@ -60,3 +60,10 @@ fn a_guarded_address_accepts_its_ranges_alone() {
         crate::packets::a_guarded_address_accepts_its_ranges_alone(open)
     });
 }
+
+#[test]
+fn as_many_new_flows_are_counted_as_came() {
+    privileged("packets::as_many_new_flows_are_counted_as_came", || {
+        crate::packets::as_many_new_flows_are_counted_as_came(open)
+    });
+}

@@ -103,7 +103,7 @@ pub enum SetKind {
     },
     /// A chain for each key.
     Chains,
-    /// A Pod of this family for each key.
+    /// A Pod of this family for each key, with a counter of the packets that were sent to it.
     Pods(Family),
 }
 

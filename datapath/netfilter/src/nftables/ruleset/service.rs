@@ -141,8 +141,8 @@ fn sticky(part: &mut Part, own: &Own, port: &PortEntry, seconds: u32) -> Name {
         let (bound, chain) = (own_pod.name(&format!("bound-{seconds}")), own_pod.name("pod"));
         part.set(bound.clone(), source(), SetKind::Remembered { seconds });
         let remember = Rule(vec![Statement::Remember(port.family, bound.clone())]);
-        let deliver = Rule(vec![Statement::Protocol(port.protocol), Statement::TranslateTo(pod)]);
-        part.chain(chain.clone(), vec![remember, deliver]);
+        let deliver = vec![Statement::Protocol(port.protocol), Statement::Count, Statement::TranslateTo(pod)];
+        part.chain(chain.clone(), vec![remember, Rule(deliver)]);
         rules.push(Rule(vec![Statement::In(source(), bound), Statement::Goto(chain.clone())]));
         chains.push(chain);
     }

@@ -30,7 +30,7 @@ impl Display for Part {
                 SetKind::Chains => writeln!(out, "\tmap {name} {{\n\t\ttype {keys} : verdict")?,
                 SetKind::Pods(family) => {
                     let address = type_of(Field::Destination(*family));
-                    writeln!(out, "\tmap {name} {{\n\t\ttype {keys} : {address} . inet_service")?;
+                    writeln!(out, "\tmap {name} {{\n\t\ttype {keys} : {address} . inet_service\n\t\tcounter")?;
                 }
             }
             let from = (name.clone(), Key::Exact(Vec::new()));
