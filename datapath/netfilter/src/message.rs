@@ -35,6 +35,7 @@ pub(crate) const NEW_RULE: u16 = 6;
 pub(crate) const GET_RULE: u16 = 7;
 pub(crate) const DELETE_RULE: u16 = 8;
 pub(crate) const NEW_SET: u16 = 9;
+pub(crate) const GET_SET: u16 = 10;
 pub(crate) const DELETE_SET: u16 = 11;
 pub(crate) const NEW_ELEMENTS: u16 = 12;
 pub(crate) const GET_ELEMENTS: u16 = 13;

@@ -1,7 +1,7 @@
 //! Real packets, for whichever engine: a client, a node with our rules, and Pods behind it.
 //!
 //! The client is at 198.51.100.1, the node at .254 of the same network and at 2001:db8:1::fe; Pods 10.244.0.2, 10.244.0.3
-//! and fd00:244::2 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
+//! and fd00:244::2, ::3 are behind another link. 192.0.2.99 and 192.0.2.98 are addresses of the node itself, where what we pass
 //! on finds a listener, as it would find kube-proxy.
 
 mod counted;
@@ -73,9 +73,10 @@ impl World {
              addr add 10.244.0.2/24 dev eth0
              addr add 10.244.0.3/24 dev eth0
              addr add fd00:244::2/64 dev eth0 nodad
+             addr add fd00:244::3/64 dev eth0 nodad
              route add default via 10.244.0.1
              route add default via fd00:244::1");
-        for pod in POD.into_iter().chain(["[fd00:244::2]:8080"]) {
+        for pod in POD.into_iter().chain(["[fd00:244::2]:8080", "[fd00:244::3]:8080"]) {
             serve(&pods, pod);
         }
         serve(&node, "192.0.2.99:80");
@@ -251,6 +252,26 @@ pub(crate) fn all_pods_are_chosen_and_a_bound_client_stays_with_one<E: Engine + 
     assert_eq!(ask(3), BTreeSet::from([other[0].to_owned()]), "its Pod has gone");
     in_force(&POD);
     assert_eq!(ask(20), BTreeSet::from([other[0].to_owned()]), "it is bound to the other one now");
+}
+
+pub(crate) fn a_bound_client_keeps_its_pod_when_another_engine_begins<E: Engine + 'static>(open: fn() -> E) {
+    let world = World::new();
+    let bound = |number: u16| {
+        let ports = [
+            port(Tcp, &["192.0.2.10"], 80, 0, &POD),
+            port(Tcp, &["2001:db8::10"], 80, 0, &["[fd00:244::2]:8080", "[fd00:244::3]:8080"]),
+        ];
+        // Each time with another Service beside it.
+        let other = service([port(Udp, &["192.0.2.11"], 1000 + number, 0, &POD)]);
+        table([("web", sticky(service(ports))), ("other", other)])
+    };
+    let asked = || ["192.0.2.10:80", "[2001:db8::10]:80"].map(|to| answers(world.tcp(to)).0);
+    world.apply(open, &bound(0));
+    let first = asked();
+    for number in 1..=16 {
+        world.apply(open, &bound(number));
+        assert_eq!(asked(), first, "both agree by chance once in 4 * 10^9 runs");
+    }
 }
 
 pub(crate) fn a_guarded_address_accepts_its_ranges_alone<E: Engine + 'static>(open: fn() -> E) {

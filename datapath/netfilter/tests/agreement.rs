@@ -12,7 +12,6 @@ const DIFFERENCES: &[Difference] = &[
     Difference::Reassembled,
     Difference::NoForward,
     Difference::AffinityForgotten,
-    Difference::AffinityAnew,
     Difference::Stranded,
     Difference::Inherited,
 ];

@@ -243,6 +243,7 @@ macro_rules! by_both {
         by_both!(@packet without_a_local_pod_a_client_waits_is_refused_or_is_passed_on);
         by_both!(@packet an_established_connection_outlives_its_service);
         by_both!(@packet all_pods_are_chosen_and_a_bound_client_stays_with_one);
+        by_both!(@packet a_bound_client_keeps_its_pod_when_another_engine_begins);
         by_both!(@packet a_guarded_address_accepts_its_ranges_alone);
     };
     (@packet $test:ident) => {

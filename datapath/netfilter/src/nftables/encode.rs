@@ -5,7 +5,7 @@
 
 mod expression;
 
-use super::ruleset::{ChainKind, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, Value};
+use super::ruleset::{ChainKind, Client, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, Value};
 use crate::message::{
     self, ACK, APPEND, Attributes, CREATE, DELETE_CHAIN, DELETE_ELEMENTS, DELETE_RULE, DELETE_SET, DELETE_TABLE,
     GET_ELEMENTS, Messages, NEW_CHAIN, NEW_ELEMENTS, NEW_RULE, NEW_SET, NEW_TABLE,
@@ -125,6 +125,10 @@ fn messages(table: &str, command: &Command, sets: &mut u32) -> Vec<Step> {
             vec![Step::new(NEW_CHAIN, CREATE, message::base_chain(table, name.as_str(), "filter", *priority))]
         }
         Command::AddElements(set, list) => elements(NEW_ELEMENTS, CREATE, || ours().text(2, set.as_str()), list),
+        Command::Remind(set, clients) => {
+            let encoded = clients.iter().map(remembered);
+            lists(NEW_ELEMENTS, CREATE, || ours().text(2, set.as_str()), encoded)
+        }
         Command::AddRule(chain, rule) => {
             let mut steps = Vec::new();
             let mut list = expression::List::default();
@@ -261,6 +265,12 @@ fn element(key: &[u8], data: &Attributes, flags: u32) -> Attributes {
     if flags == 0 { element } else { element.number(3, flags) }
 }
 
+/// `NFTA_SET_ELEM_EXPIRATION` 5, in milliseconds; without a timeout of its own an element has that of the set.
+fn remembered(Client { address, left }: &Client) -> Attributes {
+    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    element(&address_bytes(*address), &Attributes::new(), 0).with(5, &left.to_be_bytes())
+}
+
 fn data(datum: &Datum) -> Attributes {
     match datum {
         Datum::Nothing => Attributes::new(),
@@ -355,7 +365,7 @@ const fn registers(field: Field) -> u32 {
     }
 }
 
-const fn type_of(field: Field) -> u32 {
+pub(crate) const fn type_of(field: Field) -> u32 {
     match field {
         Field::Source(Family::V4) | Field::Destination(Family::V4) => 7,
         Field::Source(Family::V6) | Field::Destination(Family::V6) => 8,

@@ -148,6 +148,53 @@ fn what_others_do_to_our_table_is_noticed_and_mended() {
 }
 
 #[test]
+fn clients_that_pods_remember_come_along_for_the_time_that_they_have_left() {
+    privileged("clients_that_pods_remember_come_along_for_the_time_that_they_have_left", || {
+        Namespace::new().run(|| {
+            let web = |at: &str, pod: &str| sticky(service([port(Protocol::Tcp, &[at], 80, 0, &[pod])]));
+            let both = || {
+                table([
+                    ("four", web("192.0.2.10", "10.244.0.2:80")),
+                    ("six", web("2001:db8::10", "[fd00:244::2]:80")),
+                    ("other", web("192.0.2.11", "10.244.0.2:80")),
+                ])
+            };
+            Driven::on("eth0").apply(&both()).unwrap();
+            let bound = |which: &str| {
+                let (sets, set) = (listed(), format!("type {which}"));
+                let sets = sets.iter().filter(|block| block.starts_with("set bound-") && block.contains(&set));
+                let names = sets.map(|block| block.split(' ').nth(1).unwrap().to_owned());
+                names.collect::<Vec<String>>()
+            };
+            let (four, six) = (bound("ipv4_addr"), bound("ipv6_addr"));
+            assert_eq!((four.len(), six.len()), (2, 1));
+            load(&format!("add element inet portreeve {} {{ 198.51.100.1 expires 50s }}", four[0]));
+            // More than one datagram of the kernel, and one message of ours.
+            let many: Vec<String> = (0..3_000).map(|number| format!("2001:db8:7::{number:x} expires 90m")).collect();
+            load(&format!("add element inet portreeve {} {{ {} }}", six[0], many.join(", ")));
+            assert_eq!(Driven::on("eth0").apply(&both()).unwrap(), Applied::Replaced);
+            let block =
+                |set: &str| listed().into_iter().find(|block| block.starts_with(&format!("set {set}"))).unwrap();
+            let left = |set: &str| {
+                let block = block(set);
+                let words: Vec<&str> = block.split_whitespace().collect();
+                let at = words.iter().position(|word| *word == "expires").unwrap();
+                words[at + 1].trim_end_matches(',').to_owned()
+            };
+            assert!(left(&four[0]).starts_with("4") && left(&four[0]).contains('s'), "{}", left(&four[0]));
+            assert!(left(&six[0]).starts_with("1h29m"), "{}", left(&six[0]));
+            assert_eq!(block(&six[0]).matches("2001:db8:7::").count(), 3_000);
+            assert!(!block(&four[1]).contains("elements"), "another Pod's");
+            Driven::on("eth0").apply(&table([("six", web("2001:db8::10", "[fd00:244::2]:80"))])).unwrap();
+            assert_eq!(block(&six[0]).matches("2001:db8:7::").count(), 3_000);
+            Driven::on("eth0").apply(&table([])).unwrap();
+            Driven::on("eth0").apply(&both()).unwrap();
+            assert!(!block(&six[0]).contains("elements"), "who left is forgotten");
+        });
+    });
+}
+
+#[test]
 fn a_refused_step_is_named_and_leaves_the_old_ruleset_in_force() {
     privileged("a_refused_step_is_named_and_leaves_the_old_ruleset_in_force", || {
         Namespace::new().run(|| {

@@ -1,5 +1,7 @@
 //! Our table in the kernel.
 
+mod clients;
+mod dump;
 mod flows;
 mod health;
 mod resets;
@@ -35,6 +37,9 @@ pub enum ApplyError {
     /// The kernel refused the steps as a whole.
     #[error("the kernel refuses the transaction: {0}")]
     Transaction(#[source] io::Error),
+    /// What Pods remember of their clients is lost with the table that is replaced, unless it is read before.
+    #[error("the clients that Pods remember cannot be read, and choose anew after the next attempt: {0}")]
+    Clients(#[source] NetlinkError),
     /// There is no table of ours to add to.
     #[error("nothing is programmed yet; it can be asked again after the next round")]
     Nothing,
@@ -49,6 +54,9 @@ pub struct Programmed {
     steered: Option<health::Steered>,
     flows: Flows,
     resets: Resets,
+    /// Whether the next replacement brings clients along: not after an attempt that failed, so that what somebody has put
+    /// into our table keeps nobody from replacing it.
+    brings_clients: bool,
 }
 
 #[derive(Debug)]
@@ -68,14 +76,15 @@ struct Identity {
 impl Programmed {
     /// The table of the calling thread's network namespace. Nothing is known of it: the first ruleset replaces it, whoever
     /// made it, without a moment between the two. Connections go on where they went, since the kernel remembers that beside
-    /// the table.
+    /// the table, and clients that a Pod remembers are brought along.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
         let watch = Watch::open(Concern::Table { name: TABLE, own: kernel.port()? })?;
-        Ok(Self { kernel, watch, in_force: None, steered: None, flows: Flows::open()?, resets: Resets::found() })
+        let (flows, resets) = (Flows::open()?, Resets::found());
+        Ok(Self { kernel, watch, in_force: None, steered: None, flows, resets, brings_clients: true })
     }
 
     /// Puts `goal` in force in one transaction. What the kernel refuses leaves the old ruleset in force.
@@ -93,11 +102,15 @@ impl Programmed {
             }
             None => {
                 let ruleset = render(goal);
-                let commands = replace(&ruleset);
+                let mut commands = replace(&ruleset);
+                if std::mem::take(&mut self.brings_clients) {
+                    commands.extend(clients::remembered(&self.kernel, &ruleset).map_err(ApplyError::Clients)?);
+                }
                 (ruleset, commands, Applied::Replaced)
             }
         };
         commit(&self.kernel, &commands)?;
+        self.brings_clients = true;
         let table = identity(&self.kernel)?.ok_or(NetlinkError::Silent)?;
         self.in_force = Some(InForce { ruleset, generation: generation(&self.kernel)?, table });
         Ok(applied)

@@ -27,7 +27,7 @@ mod resets;
 mod service;
 mod text;
 
-pub use changes::{Command, replace};
+pub use changes::{Client, Command, replace};
 pub(crate) use counters::{Counter, counters};
 pub(crate) use health::{renewed, steering};
 pub(crate) use model::REMEMBERED;
@@ -43,6 +43,7 @@ use portreeve_table::{Family, ForwardingTable, Goal, ServiceEntry, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// In front of kube-proxy's nat chains, which are at `dstnat` (-100).
 pub(crate) const BEFORE_DSTNAT: i32 = -105;
@@ -76,6 +77,18 @@ impl Ruleset {
     #[must_use]
     pub fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
         self.services.get(key).map(AsRef::as_ref)
+    }
+
+    /// The sets in which Pods remember their clients, with the family of these and how long they are remembered.
+    pub(crate) fn remembering(&self) -> impl Iterator<Item = (Name, Family, Duration)> {
+        let sticky = self.services.iter().filter(|(_, entry)| entry.affinity_seconds.is_some());
+        let sets = sticky.flat_map(|(key, entry)| service::part(key, entry).sets);
+        sets.filter_map(|(name, Set { fields, kind })| match (fields.as_slice(), kind) {
+            ([Field::Source(family)], SetKind::Remembered { seconds }) => {
+                Some((name, *family, Duration::from_secs(seconds.into())))
+            }
+            _ => None,
+        })
     }
 
     /// All parts together.

@@ -67,3 +67,10 @@ fn as_many_new_flows_are_counted_as_came() {
         crate::packets::as_many_new_flows_are_counted_as_came(open)
     });
 }
+
+#[test]
+fn a_bound_client_keeps_its_pod_when_another_engine_begins() {
+    privileged("packets::a_bound_client_keeps_its_pod_when_another_engine_begins", || {
+        crate::packets::a_bound_client_keeps_its_pod_when_another_engine_begins(open)
+    });
+}

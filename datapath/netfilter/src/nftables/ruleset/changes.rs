@@ -6,7 +6,9 @@ use portreeve_table::{Goal, Op, ServiceEntry};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One step. Its text is for people and names what it is about, not every element.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,19 @@ pub enum Command {
     AddChain(Name, ChainKind),
     /// Puts elements into a set.
     AddElements(Name, Vec<(Key, Datum)>),
+    /// Puts clients into a set with [`SetKind::Remembered`](super::SetKind::Remembered).
+    Remind(Name, Vec<Client>),
     /// Appends a rule to a chain.
     AddRule(Name, Rule),
+}
+
+/// A client that a Pod remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Its address.
+    pub address: IpAddr,
+    /// How long it is remembered from now on: no longer than the set remembers any.
+    pub left: Duration,
 }
 
 impl fmt::Display for Command {
@@ -51,6 +64,7 @@ impl fmt::Display for Command {
             Self::AddSet(set, _) => write!(out, "add set {set}"),
             Self::AddChain(chain, _) => write!(out, "add chain {chain}"),
             Self::AddElements(set, elements) => write!(out, "add {} elements to {set}", elements.len()),
+            Self::Remind(set, clients) => write!(out, "put {} clients back into {set}", clients.len()),
             Self::AddRule(chain, rule) => write!(out, "add rule {chain} {rule}"),
         }
     }

@@ -169,6 +169,7 @@ fn take(state: &mut Part, command: Command) {
                 assert_eq!(state.elements.insert((set.clone(), key), datum), None);
             }
         }
+        Command::Remind(set, _) => assert!(state.sets.contains_key(&set), "{set}"),
         Command::AddRule(chain, rule) => state.chains.get_mut(&chain).unwrap().rules.push(rule),
     }
 }
