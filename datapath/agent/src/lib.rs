@@ -3,11 +3,13 @@
 //!
 //! One direction of flow: [`watch`] → [`portreeve_ingest`] → [`state`] (the one owner, synchronous) → [`program`] (what the
 //! engine is told, and what is made of its answer) → [`report`] (pure) → [`publish`] (the only writer of the API); beside
-//! the report, [`health`] tells load balancers what is programmed. This room knows the Kubernetes client, rtnetlink, the
+//! the report, [`health`] tells load balancers what is programmed, and [`ask`](mod@ask) answers whoever is let into the
+//! agent's container. This room knows the Kubernetes client, rtnetlink, the
 //! table and the engines; it may not know a policy: what to do with a Service is in its ServiceTraffic. What it does not
 //! claim, and what it has not programmed yet, kube-proxy serves.
 
 pub mod args;
+mod ask;
 mod choose;
 mod health;
 mod links;
@@ -21,3 +23,5 @@ mod state;
 mod uninstall;
 mod uplinks;
 mod watch;
+
+pub use ask::{AskError, ask};

@@ -54,6 +54,7 @@ pub(crate) struct AgentMetrics {
     in_step_seconds: Histogram,
     rounds: Family<ByBackendAndResult, Counter>,
     repairs: Counter,
+    repairs_asked: Counter,
     health_checks: Family<ByCode, Counter>,
     health_check_ports: Gauge,
     sync_proxy_rules: Histogram,
@@ -75,6 +76,7 @@ impl AgentMetrics {
             in_step_seconds: Histogram::new(OWN_BUCKETS),
             rounds: Family::default(),
             repairs: Counter::default(),
+            repairs_asked: Counter::default(),
             health_checks: Family::default(),
             health_check_ports: Gauge::default(),
             sync_proxy_rules: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
@@ -82,7 +84,7 @@ impl AgentMetrics {
             network_programming: Histogram::new(network_programming_buckets()),
         };
         let Self { services, frontends, backends, compile, bad_objects, watch_errors, status_writes, .. } = own.clone();
-        let Self { program_seconds, in_step_seconds, rounds, repairs, .. } = own.clone();
+        let Self { program_seconds, in_step_seconds, rounds, repairs, repairs_asked, .. } = own.clone();
         let Self { sync_proxy_rules, last_sync, network_programming, health_checks, health_check_ports, .. } =
             own.clone();
         metrics.register("portreeve_agent_services", "Services by what this node does with them", services);
@@ -100,6 +102,11 @@ impl AgentMetrics {
         );
         metrics.register("portreeve_agent_rounds", "Rounds of programming, by backend and result", rounds);
         metrics.register("portreeve_agent_repairs", "Times that others' changes of our rules were found", repairs);
+        metrics.register(
+            "portreeve_agent_repairs_asked",
+            "Times that a person had everything made anew",
+            repairs_asked,
+        );
         metrics.register("portreeve_agent_health_checks", "Health checks answered, by status code", health_checks);
         metrics.register(
             "portreeve_agent_health_check_ports",
@@ -171,6 +178,11 @@ impl AgentMetrics {
     /// Others changed our rules.
     pub(crate) fn repaired(&self) {
         self.repairs.inc();
+    }
+
+    /// Somebody had everything made anew.
+    pub(crate) fn repair_asked(&self) {
+        self.repairs_asked.inc();
     }
 
     /// A health check was answered.

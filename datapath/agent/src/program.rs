@@ -2,10 +2,10 @@
 //! clock is an argument.
 
 use portreeve_table::{
-    Applied, BackendKind, Changes, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, Keeps, ServiceKey,
-    diff_of,
+    Applied, BackendKind, Changes, Difference, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, Keeps,
+    Op, PodFlows, ServiceKey, diff_of,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ pub(crate) struct Program {
     /// Kinds of engines that can be used here.
     usable: BTreeSet<BackendKind>,
     running: Option<Running>,
+    /// Everything is to be made anew, whatever the engine in use knows.
+    anew: bool,
     /// What engines of other kinds programmed, in this life or an earlier one, is gone.
     cleared: bool,
     standing: Standing,
@@ -51,6 +53,35 @@ struct Running {
     due: bool,
     /// Flows were ended whose Pods went while no agent ran.
     swept: bool,
+    made: Made,
+}
+
+/// When what the engine has in force was programmed.
+struct Made {
+    /// All of it.
+    everything: Instant,
+    /// Services that were programmed later.
+    later: BTreeMap<ServiceKey, Instant>,
+}
+
+impl Made {
+    fn note(&mut self, applied: Applied, steps: &[Op], now: Instant) {
+        if applied == Applied::Replaced {
+            *self = Self { everything: now, later: BTreeMap::new() };
+            return;
+        }
+        for step in steps {
+            match step {
+                Op::Add(key, _) | Op::Replace(key, _) => _ = self.later.insert(key.clone(), now),
+                Op::Remove(key) => _ = self.later.remove(key),
+                Op::NodeAddresses(_) | Op::PodRanges(_) | Op::Gone { .. } => {}
+            }
+        }
+    }
+
+    fn since(&self, service: &ServiceKey) -> Instant {
+        self.later.get(service).copied().unwrap_or(self.everything)
+    }
 }
 
 impl Running {
@@ -58,8 +89,13 @@ impl Running {
         self.due || !self.touched.is_empty()
     }
 
-    fn step(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<(Applied, usize), EngineError> {
-        let Self { wanted: has, engine, told, touched, due, swept: _ } = self;
+    fn step(
+        &mut self,
+        wanted: &Wanted,
+        table: &ForwardingTable,
+        now: Instant,
+    ) -> Result<(Applied, usize), EngineError> {
+        let Self { wanted: has, engine, told, touched, due, swept: _, made } = self;
         let steps = diff_of(told, table, &*touched);
         let outcome = engine.apply(Goal { table, uplinks: &wanted.uplinks }, &steps);
         // Whether it succeeded or not: an engine that failed makes everything anew, from the goal and not from steps.
@@ -67,7 +103,9 @@ impl Running {
         touched.clear();
         has.clone_from(wanted);
         *due = outcome.is_err();
-        Ok((outcome?, steps.len()))
+        let applied = outcome?;
+        made.note(applied, &steps, now);
+        Ok((applied, steps.len()))
     }
 }
 
@@ -95,7 +133,7 @@ pub(crate) struct Round {
 impl Program {
     pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
         let usable = usable.into_iter().collect();
-        Self { open, usable, running: None, cleared: false, standing: Standing::NotYet, lingering: None }
+        Self { open, usable, running: None, anew: false, cleared: false, standing: Standing::NotYet, lingering: None }
     }
 
     /// Notes what has changed, for the next round.
@@ -132,7 +170,8 @@ impl Program {
         keeps: Keeps<'_>,
         now: Instant,
     ) -> Result<Round, ProgramError> {
-        let round = self.attempt(wanted, table);
+        let round = self.attempt(wanted, table, now);
+        self.anew = false;
         if round.is_ok() {
             // What is left over is told and tried again; it is no reason to doubt what is in force.
             let ended = self.end_flows(table, keeps).map_err(|error| (error.to_string(), now + LINGER));
@@ -153,21 +192,21 @@ impl Program {
         round
     }
 
-    fn attempt(&mut self, wanted: &Wanted, table: &ForwardingTable) -> Result<Round, ProgramError> {
+    fn attempt(&mut self, wanted: &Wanted, table: &ForwardingTable, now: Instant) -> Result<Round, ProgramError> {
         let kind = wanted.kind;
         let failed = |source| ProgramError::Apply { kind, source };
         let round = match &mut self.running {
-            Some(running) if running.wanted.kind == kind => {
-                let (applied, steps) = running.step(wanted, table).map_err(failed)?;
+            Some(running) if running.wanted.kind == kind && !self.anew => {
+                let (applied, steps) = running.step(wanted, table, now).map_err(failed)?;
                 Round { applied, steps, first: false }
             }
             former => {
-                // It serves until its successor does, and must not do so by an old table.
-                if let Some(former) = former.as_mut().filter(|it| it.has_news() || it.wanted.uplinks != wanted.uplinks)
-                {
+                // It serves until its successor does, and must not do so by an old table; one of the same kind writes over it.
+                let old = |it: &&mut Running| it.has_news() || it.wanted.uplinks != wanted.uplinks;
+                if let Some(former) = former.as_mut().filter(|it| it.wanted.kind != kind).filter(old) {
                     let own = Wanted { kind: former.wanted.kind, uplinks: wanted.uplinks.clone() };
                     let kind = own.kind;
-                    former.step(&own, table).map_err(|source| ProgramError::Apply { kind, source })?;
+                    former.step(&own, table, now).map_err(|source| ProgramError::Apply { kind, source })?;
                 }
                 let mut fresh = Running {
                     wanted: wanted.clone(),
@@ -176,8 +215,9 @@ impl Program {
                     touched: table.services.keys().cloned().collect(),
                     due: true,
                     swept: false,
+                    made: Made { everything: now, later: BTreeMap::new() },
                 };
-                let (applied, steps) = fresh.step(wanted, table).map_err(failed)?;
+                let (applied, steps) = fresh.step(wanted, table, now).map_err(failed)?;
                 self.running = Some(fresh);
                 self.cleared = false;
                 Round { applied, steps, first: true }
@@ -222,6 +262,22 @@ impl Program {
         let lost = !matches!(found, Ok(Integrity::Intact | Integrity::Unknown));
         running.due |= lost;
         found.map(|_| lost)
+    }
+
+    /// Makes the next round one of a fresh engine, which knows nothing of what is in force and makes everything anew.
+    pub(crate) const fn make_anew(&mut self) {
+        self.anew = true;
+    }
+
+    /// New flows to the Pods of a Service, and when the Service was last programmed.
+    pub(crate) fn flows(&mut self, service: &ServiceKey) -> Result<(Instant, Vec<PodFlows>), EngineError> {
+        let running = self.running.as_mut().ok_or("nothing is programmed yet")?;
+        Ok((running.made.since(service), running.engine.flows(service)?))
+    }
+
+    /// Where the kernel is not what was last put in force.
+    pub(crate) fn read_back(&mut self) -> Result<Vec<Difference>, EngineError> {
+        self.running.as_mut().ok_or("nothing is programmed yet")?.engine.read_back()
     }
 
     /// Readable when [`disturbed`](Self::disturbed) should be asked; `None` if the engine in use has no such thing.
@@ -269,4 +325,4 @@ pub(crate) enum ProgramError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! The agent's life: start, one loop that owns the state, orderly end.
 
 use crate::args::Args;
+use crate::ask::{self, Asked, Clock};
 use crate::health::{self, HealthChecks};
 use crate::links::Links;
 use crate::metrics::AgentMetrics;
@@ -16,6 +17,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use portreeve_ask::{Answer, Repaired, Request};
 use portreeve_ebpf::Ebpf;
 use portreeve_netfilter::{Iptables, Nftables, iptables, nftables};
 use portreeve_runtime::admin::{self, Health};
@@ -31,7 +33,7 @@ use std::{env, fs, mem};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpListener;
-use tokio::sync::watch as channel;
+use tokio::sync::{mpsc, watch as channel};
 use tokio::time::{Instant as Moment, MissedTickBehavior, interval, sleep_until};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -50,6 +52,7 @@ const BATCH: Duration = Duration::from_millis(20);
 /// # Errors
 /// When it cannot start: no admin address, no client, no capabilities to read.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    let node_name = args.node_name.context("--node-name is not given")?;
     let metrics = Metrics::new(VERSION);
     let own = AgentMetrics::register(&metrics);
     let shutdown = Shutdown::on_signals(Plan::default()).context("signal handlers")?;
@@ -66,11 +69,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(&args.client, "agent", VERSION, metrics.client.clone()).await?;
     let (reports, reported) = channel::channel(None);
     shutdown.spawn(publish::run(client.clone(), reported, own.clone(), shutdown.stop()));
+    let (requests, asked) = mpsc::channel(1);
+    shutdown.spawn(ask::serve(args.admin_socket, node_name.clone(), requests, shutdown.stop()));
     let (links, changes) = open_links();
     let probes = probes().await?;
     let usable = probes.iter().filter(|probe| probe.missing().is_none()).map(|probe| probe.kind);
     let mut agent = Agent {
-        state: State::of_node(&args.node_name),
+        state: State::of_node(&node_name),
         program: Program::new(usable.collect::<Vec<_>>(), Box::new(open_engine)),
         wanted: None,
         alarm: None,
@@ -88,6 +93,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         metrics: own,
         reports,
         synced,
+        clock: Clock { instant: Instant::now(), time: Timestamp::now() },
     };
     let uninstall = Uninstall::default();
     if let Some(namespace) = args.namespace {
@@ -95,7 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let stop = shutdown.stop();
     tokio::select! {
-        outcome = agent.watch(watch::all(&client), changes) => outcome?,
+        outcome = agent.watch(watch::all(&client), changes, asked) => outcome?,
         () = stop.cancelled() => {}
     }
     agent.leave(uninstall.under_way());
@@ -164,6 +170,7 @@ struct Agent {
     metrics: AgentMetrics,
     reports: channel::Sender<Option<Report>>,
     synced: channel::Sender<bool>,
+    clock: Clock,
 }
 
 impl Agent {
@@ -173,6 +180,7 @@ impl Agent {
         &mut self,
         mut seen: impl Stream<Item = Seen> + Unpin,
         changes: impl Stream<Item = ()> + Unpin,
+        mut asked: mpsc::Receiver<Asked>,
     ) -> anyhow::Result<()> {
         let mut changes = changes.fuse();
         let mut look = interval(LOOK);
@@ -193,6 +201,7 @@ impl Agent {
                 () = readable(self.alarm.as_ref()) => Step::Alarm,
                 () = until(self.round_due()) => Step::Program,
                 () = until(self.checks.due().map(Moment::from_std)) => Step::Renew,
+                Some(asked) = asked.recv() => Step::Answer(asked),
                 Some(()) = changes.next() => Step::Moved,
                 _ = look.tick() => Step::Tick,
                 () = until(due) => Step::Report,
@@ -206,6 +215,7 @@ impl Agent {
                 }
                 Step::Program => self.round()?,
                 Step::Renew => continue,
+                Step::Answer(asked) => self.answer(asked)?,
                 Step::Moved => moved = true,
                 Step::Tick => {
                     self.state.tidy();
@@ -325,6 +335,48 @@ impl Agent {
         Ok(())
     }
 
+    /// Answers a request, unless its client has gone. Health checks keep coming here meanwhile.
+    fn answer(&mut self, Asked { request, answer }: Asked) -> anyhow::Result<()> {
+        if answer.is_closed() {
+            return Ok(());
+        }
+        if self.checks.due().is_some() {
+            self.checks.renew(&mut self.program, Instant::now());
+        }
+        let said = match request {
+            Request::Repair {} => self.repair()?.map(Answer::Repair),
+            request => {
+                let (state, program, clock) = (&self.state, &mut self.program, self.clock);
+                tokio::task::block_in_place(|| ask::answer(&request, state, program, clock))
+            }
+        };
+        // A client that went meanwhile has no use for it.
+        let _ = answer.send(said);
+        Ok(())
+    }
+
+    /// Makes everything anew since somebody asks for it; the sentence says why it is not in force.
+    fn repair(&mut self) -> anyhow::Result<Result<Repaired, String>> {
+        if self.wanted.is_none() {
+            let why = "nothing is to be programmed yet: the node, an uplink or a usable backend is not known; kubectl                        describe nodedatapath says which";
+            return Ok(Err(why.to_owned()));
+        }
+        let began = Instant::now();
+        tracing::info!("Everything is made anew, as was asked for");
+        self.metrics.repair_asked();
+        self.program.make_anew();
+        self.round()?;
+        Ok(match self.program.standing() {
+            Standing::InStep(kind) => Ok(Repaired {
+                backend: kind.to_string(),
+                services: self.state.compiled().table.services.len(),
+                milliseconds: ask::milliseconds(began.elapsed()),
+            }),
+            Standing::Failed { why, .. } => Err(format!("not in force, it is tried again: {why}")),
+            Standing::NotYet => Err("nothing was programmed".to_owned()),
+        })
+    }
+
     /// Looks into what others may have done to our rules; the next round mends it.
     fn disturbed(&mut self) {
         match self.program.disturbed() {
@@ -381,6 +433,7 @@ enum Step {
     Alarm,
     Program,
     Renew,
+    Answer(Asked),
     Moved,
     Tick,
     Report,

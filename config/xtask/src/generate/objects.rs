@@ -217,6 +217,8 @@ pub(super) fn agent() -> Vec<Value> {
         "env": agent_environment(),
         "ports": [{"name": "metrics", "containerPort": AGENT_ADMIN_PORT, "hostPort": AGENT_ADMIN_PORT}],
         "resources": "__AGENT_RESOURCES__",
+        // Its admin socket; the rest of its file system cannot be written.
+        "volumeMounts": [{"name": "run", "mountPath": "/run/portreeve"}],
         // Root inside the container, because capabilities reach a non-root user only through file capabilities; it is
         // root with nothing but the two named here.
         "securityContext": {
@@ -244,6 +246,7 @@ pub(super) fn agent() -> Vec<Value> {
                     "tolerations": [{"operator": "Exists"}],
                     "terminationGracePeriodSeconds": 10,
                     "containers": [container],
+                    "volumes": [{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
                 },
             },
         },

@@ -1,16 +1,18 @@
 use super::*;
-use portreeve_table::{Directive, Event, Index, Mode, OnNoLocal, Op};
+use portreeve_table::{Directive, Event, Index, Mode, OnNoLocal};
 use std::sync::{Arc, Mutex};
 
 /// What a kernel would hold, and what it is told to do next.
 #[derive(Default)]
-struct Kernel {
+pub(crate) struct Kernel {
     table: Option<(BackendKind, ForwardingTable)>,
     refuses: Option<BackendKind>,
     tampered: bool,
     flows_stay: bool,
     rules_stay: bool,
     sweeps: usize,
+    /// New flows that each Pod of each Service was given, since its entry was made.
+    pub(crate) flows: BTreeMap<ServiceKey, Vec<PodFlows>>,
     log: Vec<String>,
 }
 
@@ -19,6 +21,14 @@ struct OnTable {
     kind: BackendKind,
     kernel: Arc<Mutex<Kernel>>,
     knows: bool,
+    goal: ForwardingTable,
+}
+
+impl Kernel {
+    /// Takes a Service away behind the engine's back.
+    pub(crate) fn lose(&mut self, service: &ServiceKey) {
+        self.table.as_mut().unwrap().1.services.remove(service);
+    }
 }
 
 impl Engine for OnTable {
@@ -28,9 +38,11 @@ impl Engine for OnTable {
             self.knows = false;
             return Err("no memory".into());
         }
+        self.goal = goal.table.clone();
         kernel.log.push(format!("{} {}", self.kind, if self.knows { steps.len().to_string() } else { "anew".into() }));
         if !self.knows {
             kernel.table = Some((self.kind, goal.table.clone()));
+            kernel.flows.clear();
             self.knows = true;
             return Ok(Applied::Replaced);
         }
@@ -56,6 +68,22 @@ impl Engine for OnTable {
         Ok(0)
     }
 
+    fn flows(&mut self, service: &ServiceKey) -> Result<Vec<PodFlows>, EngineError> {
+        Ok(self.kernel.lock().unwrap().flows.get(service).cloned().unwrap_or_default())
+    }
+
+    fn read_back(&mut self) -> Result<Vec<Difference>, EngineError> {
+        let kernel = self.kernel.lock().unwrap();
+        let (_, there) = kernel.table.as_ref().ok_or("the table is gone")?;
+        let lost = portreeve_table::diff(there, &self.goal).into_iter();
+        Ok(lost
+            .map(|step| match step {
+                Op::Add(key, _) => Difference { service: Some(key), what: "it is missing".to_owned() },
+                other => Difference { service: None, what: other.to_string() },
+            })
+            .collect())
+    }
+
     fn remove(&mut self) -> Result<(), EngineError> {
         if self.kernel.lock().unwrap().rules_stay {
             return Err("no such program".into());
@@ -65,17 +93,17 @@ impl Engine for OnTable {
     }
 }
 
-fn program(kernel: &Arc<Mutex<Kernel>>) -> Program {
+pub(crate) fn program(kernel: &Arc<Mutex<Kernel>>) -> Program {
     let kernel = Arc::clone(kernel);
     let open = move |kind| -> Result<Box<dyn Engine>, EngineError> {
-        Ok(Box::new(OnTable { kind, kernel: Arc::clone(&kernel), knows: false }))
+        Ok(Box::new(OnTable { kind, kernel: Arc::clone(&kernel), knows: false, goal: ForwardingTable::default() }))
     };
     Program::new([BackendKind::Nftables, BackendKind::Iptables], Box::new(open))
 }
 
-const KEEP_ALL: Keeps<'static> = &|_, _, _| true;
+pub(crate) const KEEP_ALL: Keeps<'static> = &|_, _, _| true;
 
-fn wanted(kind: BackendKind) -> Wanted {
+pub(crate) fn wanted(kind: BackendKind) -> Wanted {
     Wanted { kind, uplinks: [Interface::new("eth0").unwrap()].into() }
 }
 
@@ -215,6 +243,46 @@ fn what_somebody_else_changed_is_mended_in_the_next_round() {
     assert!(program.disturbed().unwrap());
     assert_eq!(program.due(&nft, now), Some(now));
     assert_eq!(program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap().applied, Applied::Replaced);
+}
+
+#[test]
+fn what_is_made_anew_is_made_by_a_fresh_engine_and_what_fails_leaves_the_one_that_serves() {
+    let (kernel, mut index, start) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    claimed(&mut index, 1);
+    program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap();
+    log(&kernel);
+    kernel.lock().unwrap().lose(&ServiceKey::new("shop", "web-1"));
+    assert_eq!(program.read_back().unwrap().len(), 1);
+    kernel.lock().unwrap().refuses = Some(BackendKind::Nftables);
+    program.make_anew();
+    program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap_err();
+    kernel.lock().unwrap().refuses = None;
+    program.make_anew();
+    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap();
+    assert_eq!((round.applied, round.first), (Applied::Replaced, true));
+    assert_eq!(program.read_back().unwrap(), []);
+    program.note(claimed(&mut index, 2));
+    let round = program.round(&nft, &index.compiled().table, KEEP_ALL, start).unwrap();
+    assert_eq!((round.applied, round.first), (Applied::Changed(1), false), "once is enough");
+}
+
+#[test]
+fn a_service_counts_since_it_was_last_programmed() {
+    let (kernel, mut index, start) = (Arc::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let services = [1, 2].map(|number| ServiceKey::new("shop", &format!("web-{number}")));
+    assert!(program.flows(&services[0]).is_err(), "nothing is programmed yet");
+    claimed(&mut index, 1);
+    program.round(&nft, &index.compiled().table, KEEP_ALL, at(1)).unwrap();
+    program.note(claimed(&mut index, 2));
+    program.round(&nft, &index.compiled().table, KEEP_ALL, at(2)).unwrap();
+    let since = |program: &mut Program| services.clone().map(|service| program.flows(&service).unwrap().0);
+    assert_eq!(since(&mut program), [at(1), at(2)]);
+    program.make_anew();
+    program.round(&nft, &index.compiled().table, KEEP_ALL, at(3)).unwrap();
+    assert_eq!(since(&mut program), [at(3), at(3)]);
 }
 
 /// Changes in any order, failures and restarts in between: what is in force at the end is what a fresh start gives.
