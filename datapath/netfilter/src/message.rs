@@ -30,6 +30,7 @@ pub(crate) const NEW_TABLE: u16 = 0;
 pub(crate) const GET_TABLE: u16 = 1;
 pub(crate) const DELETE_TABLE: u16 = 2;
 pub(crate) const NEW_CHAIN: u16 = 3;
+pub(crate) const GET_CHAIN: u16 = 4;
 pub(crate) const DELETE_CHAIN: u16 = 5;
 pub(crate) const NEW_RULE: u16 = 6;
 pub(crate) const GET_RULE: u16 = 7;
@@ -47,7 +48,7 @@ pub(crate) const DELETE_FLOW: u16 = 2;
 
 const FAMILY_UNSPECIFIED: u8 = 0;
 const FAMILY_INET: u8 = 1;
-const HOOK_PREROUTING: u32 = 0;
+pub(crate) const HOOK_PREROUTING: u32 = 0;
 
 /// Attributes under construction.
 pub(crate) struct Attributes(Vec<u8>);
@@ -61,7 +62,6 @@ impl Attributes {
         self.0.len()
     }
 
-    #[cfg(test)]
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

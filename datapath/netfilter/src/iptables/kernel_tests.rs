@@ -3,6 +3,7 @@
 
 mod beside;
 mod cost;
+mod unread;
 
 use super::Programmed;
 use crate::namespace::{Namespace, privileged};

@@ -3,6 +3,7 @@
 //! Attributes are those of `linux/netfilter/nf_tables.h`, named in the comment beside each list of numbers. What is encoded
 //! here must read in nft(8) as [the text](super::ruleset) says: the tests load both and compare.
 
+pub(crate) mod canonical;
 mod expression;
 
 use super::ruleset::{ChainKind, Client, Command, Datum, Field, Key, REMEMBERED, Set, SetKind, Statement, Value};
@@ -221,7 +222,12 @@ pub(crate) fn asking(table: &str, set: &str, keys: &[&[Value]]) -> Vec<u8> {
 }
 
 fn elements(command: u16, flags: u16, set: impl Fn() -> Attributes, elements: &[(Key, Datum)]) -> Vec<Step> {
-    let encoded = elements.iter().flat_map(|(key, datum)| match key {
+    lists(command, flags, set, elements.iter().flat_map(|(key, datum)| element_of(key, datum)))
+}
+
+/// One element, or both ends of a range.
+fn element_of(key: &Key, datum: &Datum) -> Vec<Attributes> {
+    match key {
         Key::Exact(values) => vec![element(&key_bytes(values), &data(datum), 0)],
         Key::Range(range) => {
             let none = Attributes::new();
@@ -230,8 +236,7 @@ fn elements(command: u16, flags: u16, set: impl Fn() -> Attributes, elements: &[
             ends.extend(behind.map(|behind| element(&behind, &none, RANGE_END)));
             ends
         }
-    });
-    lists(command, flags, set, encoded)
+    }
 }
 
 /// Elements in as many messages as they need: `NFTA_SET_ELEM_LIST_ELEMENTS` 3, in it `NFTA_LIST_ELEM` 1.

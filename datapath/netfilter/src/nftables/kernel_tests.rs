@@ -1,6 +1,7 @@
 //! The ruleset in a kernel: in network namespaces of the tests' own, as root or as root of a user namespace.
 
 mod packets;
+mod read_back;
 
 use super::ruleset::render;
 use super::testing::{Driven, elsewhere, guarded, port, sample, service, sticky, table, uplinks};

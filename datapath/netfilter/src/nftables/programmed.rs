@@ -4,6 +4,7 @@ mod clients;
 mod dump;
 mod flows;
 mod health;
+mod read_back;
 mod resets;
 
 use super::encode::encode;
@@ -13,12 +14,15 @@ use crate::message::{self, Answer};
 use crate::netlink::{Connection, NetlinkError};
 use crate::watch::{Concern, Heard, Watch};
 use portreeve_table::{
-    Applied, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op, PodFlows, ServiceKey,
+    Applied, Difference, Engine, EngineError, ForwardingTable, Goal, Integrity, Keeps, Op, PodFlows, ServiceKey,
 };
 pub(crate) use resets::Resets;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+
+/// Most readings of a table that others keep changing beside.
+const READINGS: u8 = 3;
 
 /// Why a ruleset is not known to be in force.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +120,20 @@ impl Programmed {
         Ok(applied)
     }
 
+    /// What differs is looked at again if anybody changed rules meanwhile: a reading is many questions.
+    fn compare(&self) -> Result<Vec<Difference>, ApplyError> {
+        let InForce { ruleset, .. } = self.in_force.as_ref().ok_or(ApplyError::Nothing)?;
+        let mut readings = READINGS;
+        loop {
+            let before = generation(&self.kernel)?;
+            let differences = read_back::differences(&self.kernel, ruleset, self.steering())?;
+            readings -= 1;
+            if differences.is_empty() || readings == 0 || generation(&self.kernel)? == before {
+                return Ok(differences);
+            }
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn let_resets_be_over(&mut self) {
         self.resets.let_be_over();
@@ -174,6 +192,10 @@ impl Engine for Programmed {
         Ok(self.counted(service)?)
     }
 
+    fn read_back(&mut self) -> Result<Vec<Difference>, EngineError> {
+        Ok(self.compare()?)
+    }
+
     fn steer_health_checks(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {
         Ok(self.steer(listeners)?)
     }
@@ -215,12 +237,17 @@ fn generation(kernel: &Connection) -> Result<u32, NetlinkError> {
     id.map(u32::from_be_bytes).ok_or(NetlinkError::Malformed)
 }
 
+/// What the kernel knows of our table; `None` if there is none of our name.
+fn get_table(kernel: &Connection) -> Result<Option<Vec<u8>>, NetlinkError> {
+    match kernel.ask(&message::get_table(TABLE), 1) {
+        Err(NetlinkError::Refused(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Option::unwrap_or_default).map(Some),
+    }
+}
+
 /// `NFTA_TABLE_USE` 3, `NFTA_TABLE_HANDLE` 4. `None` if there is no table of our name.
 fn identity(kernel: &Connection) -> Result<Option<Identity>, NetlinkError> {
-    let data = match kernel.ask(&message::get_table(TABLE), 1) {
-        Err(NetlinkError::Refused(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?.unwrap_or_default(),
-    };
+    let Some(data) = get_table(kernel)? else { return Ok(None) };
     let uses = message::find(&data, 3).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
     let handle = message::find(&data, 4).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
     let both = uses.zip(handle).map(|(uses, handle)| Identity { handle, uses });

@@ -29,16 +29,16 @@ mod text;
 
 pub use changes::{Client, Command, replace};
 pub(crate) use counters::{Counter, counters};
-pub(crate) use health::{renewed, steering};
+pub(crate) use health::{CHAIN as HEALTH_CHECKS, renewed, rules as steering_rules, steering};
 pub(crate) use model::REMEMBERED;
 pub use model::{Chain, ChainKind, Datum, Field, Key, Name, Part, Rule, Set, SetKind, Statement, Value};
-pub(crate) use names::TABLE;
+pub(crate) use names::{Place, TABLE};
 #[cfg(test)]
 pub(crate) use resets::resets;
 pub(crate) use resets::resetting;
 
 use ipnet::IpNet;
-use names::{PREROUTING, Place, UPLINKS};
+use names::{PREROUTING, UPLINKS};
 use portreeve_table::{Family, ForwardingTable, Goal, ServiceEntry, ServiceKey};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -71,6 +71,11 @@ impl Ruleset {
     #[must_use]
     pub fn part(&self, key: &ServiceKey) -> Option<Part> {
         self.services.get(key).map(|entry| service::part(key, entry))
+    }
+
+    /// What each Service adds.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (&ServiceKey, Part)> {
+        self.services.iter().map(|(key, entry)| (key, service::part(key, entry)))
     }
 
     /// The entry that this Service's part was made of; `None` if it is not in the table.

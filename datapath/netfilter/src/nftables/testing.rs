@@ -2,9 +2,9 @@
 
 use super::Programmed;
 use portreeve_table::{
-    Applied, ClaimedMode, Engine, EngineError, Family, ForwardingTable, Frontend, FrontendEntry, FrontendHost,
-    FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PodFlows, PortEntry, Protocol, ServiceEntry,
-    ServiceKey, SourceFilter, Standing, Target, diff,
+    Applied, ClaimedMode, Difference, Engine, EngineError, Family, ForwardingTable, Frontend, FrontendEntry,
+    FrontendHost, FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PodFlows, PortEntry, Protocol,
+    ServiceEntry, ServiceKey, SourceFilter, Standing, Target, diff,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -155,6 +155,12 @@ impl<E: Engine> Driven<E> {
     /// Flows of a Service of namespace `shop`.
     pub(crate) fn flows(&mut self, service: &str) -> Result<Vec<PodFlows>, EngineError> {
         self.programmed.flows(&ServiceKey::new("shop", service))
+    }
+
+    /// What the kernel has otherwise than it should, each with the name of its Service if it has one.
+    pub(crate) fn read_back(&mut self) -> Vec<(Option<String>, String)> {
+        let named = |it: Difference| (it.service.map(|service| service.name.to_string()), it.what);
+        self.programmed.read_back().unwrap().into_iter().map(named).collect()
     }
 
     pub(crate) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), EngineError> {

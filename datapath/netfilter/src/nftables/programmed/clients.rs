@@ -28,7 +28,7 @@ pub(super) fn remembered(kernel: &Connection, ruleset: &Ruleset) -> Result<Vec<C
         if found.get(set.as_str()) == Some(&type_of(Field::Source(family))) {
             let elements = dump::elements(kernel, set.as_str())?;
             let clients: Vec<Client> = elements.iter().filter_map(|element| client(element, family, longest)).collect();
-            commands.extend((!clients.is_empty()).then(|| Command::Remind(set, clients)));
+            commands.extend((!clients.is_empty()).then_some(Command::Remind(set, clients)));
         }
     }
     Ok(commands)

@@ -1,7 +1,7 @@
 //! What the kernel has of our table, as it tells it.
 
 use super::TABLE;
-use crate::message::{self, Attributes, DUMP, GET_ELEMENTS, GET_SET};
+use crate::message::{self, Attributes, DUMP, GET_CHAIN, GET_ELEMENTS, GET_RULE, GET_SET};
 use crate::netlink::{Connection, NetlinkError};
 use std::io;
 
@@ -23,6 +23,18 @@ fn ours() -> Attributes {
 /// All sets and maps.
 pub(super) fn sets(kernel: &Connection) -> Result<Option<Vec<Found>>, NetlinkError> {
     list(kernel, GET_SET, &ours())
+}
+
+/// All chains. The kernel tells of those of other tables as well: `NFTA_CHAIN_TABLE` 1.
+pub(super) fn chains(kernel: &Connection) -> Result<Vec<Found>, NetlinkError> {
+    let mut chains = list(kernel, GET_CHAIN, &ours())?.unwrap_or_default();
+    chains.retain(|chain| text(chain, 1) == Some(TABLE));
+    Ok(chains)
+}
+
+/// All rules, those of a chain in order.
+pub(super) fn rules(kernel: &Connection) -> Result<Vec<Found>, NetlinkError> {
+    Ok(list(kernel, GET_RULE, &ours())?.unwrap_or_default())
 }
 
 /// All elements of a set: `NFTA_SET_ELEM_LIST_ELEMENTS` 3. None if it has gone meanwhile.

@@ -1,6 +1,6 @@
 //! Health checks on their way to listeners of ours, for as long as somebody asks for it.
 
-use super::super::ruleset::{renewed, steering};
+use super::super::ruleset::{Rule, renewed, steering, steering_rules};
 use super::{ApplyError, InForce, Programmed, commit};
 use std::net::SocketAddr;
 
@@ -12,6 +12,13 @@ pub(super) struct Steered {
 }
 
 impl Programmed {
+    /// The rules that lead to listeners, if it is known which there are.
+    pub(super) fn steering(&self) -> Option<Vec<Rule>> {
+        let steered = self.steered.as_ref()?;
+        let table = self.in_force.as_ref()?.table.handle;
+        (steered.table == table).then(|| steering_rules(&steered.listeners))
+    }
+
     /// Renews the lease of `listeners`, or ends it if there are none. The rules that lead to them are made once for a table:
     /// a kernel without `tproxy` refuses them here, and with them nothing else.
     pub(super) fn steer(&mut self, listeners: &[SocketAddr]) -> Result<(), ApplyError> {

@@ -13,7 +13,7 @@ use portreeve_table::{ClaimedMode, Family, HEALTH_CHECK_LEASE, Protocol, Service
 use std::net::SocketAddr;
 
 /// The chain that health check node ports lead to.
-const CHAIN: &str = "health-checks";
+pub(crate) const CHAIN: &str = "health-checks";
 /// The set whose one key says that somebody answers.
 const LEASES: &str = "health-leases";
 
@@ -38,14 +38,19 @@ pub(super) fn of_service(part: &mut Part, entry: &ServiceEntry) {
 
 /// The steps after which health checks go to `listeners`, with a fresh lease.
 pub(crate) fn steering(listeners: &[SocketAddr]) -> Vec<Command> {
+    let chain = names::shared(CHAIN);
+    let rules = rules(listeners).into_iter().map(|rule| Command::AddRule(chain.clone(), rule));
+    [Command::FlushChain(chain.clone())].into_iter().chain(rules).chain(renewed(true)).collect()
+}
+
+/// What that chain then holds.
+pub(crate) fn rules(listeners: &[SocketAddr]) -> Vec<Rule> {
     let leased = || Statement::In(vec![Field::Protocol], names::shared(LEASES));
     let rules = listeners.iter().map(|to| {
         let family = Statement::Family(Family::of(to.ip()));
         Rule(vec![family, leased(), Statement::Protocol(Protocol::Tcp), Statement::Steer(*to)])
     });
-    let chain = names::shared(CHAIN);
-    let rules = rules.map(|rule| Command::AddRule(chain.clone(), rule));
-    [Command::FlushChain(chain.clone())].into_iter().chain(rules).chain(renewed(true)).collect()
+    rules.collect()
 }
 
 /// The steps that renew the lease or end it. A key that is there is taken out and put in again, all in one transaction: not

@@ -64,6 +64,12 @@ impl Place {
         of_family(self.words().1, self.family())
     }
 
+    /// Whether the keys of this map are frontends of this place.
+    pub(crate) fn is_asked_in(self, map: &Name) -> bool {
+        let slots = format!("{}{}-", self.words().2, digit(self.family()));
+        *map == self.frontends() || *map == self.guarded() || map.as_str().starts_with(&slots)
+    }
+
     /// Map from a frontend to its target of this number.
     pub(crate) fn slot(self, number: usize) -> Name {
         Name::new(format!("{}{}-{number}", self.words().2, digit(self.family())))
