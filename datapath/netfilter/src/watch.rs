@@ -26,15 +26,10 @@ pub(crate) enum Heard {
 /// What concerns us.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Concern {
-    /// Our table, when somebody else than the socket of this port changes it.
-    Table {
-        /// Name of the table, of family `inet`.
-        name: &'static str,
-        /// Port of the socket that makes our own changes.
-        own: u32,
-    },
+    /// Our table, of family `inet` and this name.
+    Table(&'static str),
     /// Chains that we have in tables of others, and those from which packets come to them, as iptables in its nf_tables
-    /// variant has them. Who changes them is not to be told: what we have done ourselves is to be heard when it is done.
+    /// variant has them.
     Chains {
         /// How the names of our own begin.
         prefix: &'static str,
@@ -46,7 +41,7 @@ pub(crate) enum Concern {
 impl Concern {
     fn is_touched(self, change: &Change<'_>) -> bool {
         match self {
-            Self::Table { name, own } => change.is_inet() && change.table == name.as_bytes() && change.author != own,
+            Self::Table(name) => change.is_inet() && change.table == name.as_bytes(),
             Self::Chains { prefix, from } => {
                 let ours = |chain: &[u8]| {
                     chain.starts_with(prefix.as_bytes()) || from.iter().any(|name| name.as_bytes() == chain)
@@ -81,14 +76,15 @@ impl Watch {
         self.socket.as_fd().try_clone_to_owned()
     }
 
-    /// Hears everything that was told since the last time.
-    pub(crate) fn hear(&self) -> Result<Heard, NetlinkError> {
+    /// Hears everything that was told since the last time, but for what the sockets of these ports did.
+    pub(crate) fn hear(&self, own: &[u32]) -> Result<Heard, NetlinkError> {
         let (mut foreign, mut lost) = (false, false);
         loop {
             match self.socket.recv_from_full() {
                 Ok((datagram, _)) => {
                     let changes = message::changes(&datagram).ok_or(NetlinkError::Malformed)?;
-                    foreign |= changes.iter().any(|change| self.concern.is_touched(change));
+                    let theirs = |change: &&message::Change<'_>| !own.contains(&change.author);
+                    foreign |= changes.iter().filter(theirs).any(|change| self.concern.is_touched(change));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     return Ok(match (foreign, lost) {

@@ -93,9 +93,11 @@ pub struct Programmed {
     flows: Flows,
     resets: Resets,
     in_force: Option<Ruleset>,
-    /// The kernel's number of all nftables rules when ours were last seen to be as written, where iptables is a way to
-    /// write those.
+    /// The kernel's number of all nftables rules when ours were last read and were as written, where iptables is a way to
+    /// write those. It stays while nobody but us is heard to change them.
     seen_at: Option<u32>,
+    /// Process ids of the programs that have written for us since others were last listened to.
+    own: Vec<u32>,
 }
 
 impl Programmed {
@@ -110,7 +112,16 @@ impl Programmed {
         programs.extend(Programs::find(path, Family::V6).ok().map(|found| (Family::V6, found)));
         let watch = Watch::open(Concern::Chains { prefix: Name::PREFIX, from: FROM })?;
         let (kernel, flows) = (Connection::open()?, Flows::open()?);
-        Ok(Self { programs, kernel, watch, flows, resets: Resets::found(), in_force: None, seen_at: None })
+        Ok(Self {
+            programs,
+            kernel,
+            watch,
+            flows,
+            resets: Resets::found(),
+            in_force: None,
+            seen_at: None,
+            own: Vec::new(),
+        })
     }
 
     fn program(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, ApplyError> {
@@ -125,9 +136,8 @@ impl Programmed {
         for (family, programs) in &self.programs {
             let sections = changes.get(*family);
             if !sections.is_empty() {
-                programs.restore(sections)?;
+                self.own.push(programs.restore(sections)?);
                 changed += sections.iter().map(|section| section.put.len() + section.remove.len()).sum::<usize>();
-                self.seen_at = None;
             }
         }
         self.in_force = Some(ruleset);
@@ -137,7 +147,7 @@ impl Programmed {
     fn replace(&mut self, ruleset: Ruleset) -> Result<Applied, ApplyError> {
         self.possible(&ruleset)?;
         for (family, programs) in &self.programs {
-            programs.restore(&programs.save()?.replace(Some(&ruleset), *family))?;
+            self.own.push(programs.restore(&programs.save()?.replace(Some(&ruleset), *family))?);
         }
         match self.differences(&ruleset)? {
             Some((program, table, chain)) => Err(ApplyError::Differs { program, table, chain }),
@@ -166,7 +176,7 @@ impl Programmed {
             match found.difference(ruleset, *family) {
                 Difference::None => {}
                 Difference::Hook(_) => {
-                    programs.restore(&found.mend(ruleset, *family))?;
+                    self.own.push(programs.restore(&found.mend(ruleset, *family))?);
                     mended = true;
                 }
                 Difference::Chain(table, chain) => {
@@ -178,15 +188,23 @@ impl Programmed {
         Ok(None)
     }
 
-    /// The rules are read only if the kernel told of a change of ours, or more than could be heard, or if they were not read
-    /// since our own last change. In the legacy variant there is nothing that tells of changes, and they are read each time.
+    /// What others did to our rules since the last time. What our own programs do is told as well, under their process ids:
+    /// libmnl has the kernel name a program's socket by that if it is free.
+    fn hear(&mut self) -> Result<Heard, NetlinkError> {
+        let heard = self.watch.hear(&self.own)?;
+        self.own.clear();
+        Ok(heard)
+    }
+
+    /// The rules are read only if the kernel told of others' changes, or of more than could be heard. In the legacy variant
+    /// there is nothing that tells of changes, and they are read each time.
     fn look(&mut self) -> Result<Integrity, ApplyError> {
-        let heard = self.watch.hear()?;
+        let heard = self.hear()?;
         let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
-        let generation = self.generation()?;
         let same = match (heard, self.seen_at) {
-            (Heard::Nothing, Some(_)) => true,
-            (_, seen_at) => seen_at.is_some() && seen_at == generation,
+            (Heard::Nothing, seen_at) => seen_at.is_some(),
+            (Heard::TooMuch, seen_at) => seen_at.is_some() && seen_at == self.generation()?,
+            (Heard::Foreign, _) => false,
         };
         if !same && self.differences(&ruleset)?.is_some() {
             return Ok(Integrity::Lost);
@@ -236,8 +254,10 @@ impl Engine for Programmed {
         let before = self.in_force.as_ref();
         self.flows.note(steps, |service| before?.entry(service), goal.table);
         let applied = self.program(goal, steps)?;
-        // Our own changes are told as well; what others did meanwhile is found when the rules are read the next time.
-        self.watch.hear()?;
+        // What others did meanwhile is found when the rules are read the next time.
+        if self.hear()? != Heard::Nothing {
+            self.seen_at = None;
+        }
         Ok(applied)
     }
 

@@ -83,15 +83,15 @@ impl Programs {
         &self.restore
     }
 
-    /// Commits `sections` one after the other; of one that is refused nothing is done.
-    pub(super) fn restore(&self, sections: &[Section]) -> Result<(), ApplyError> {
+    /// Commits `sections` one after the other; of one that is refused nothing is done. The id of the process that did it.
+    pub(super) fn restore(&self, sections: &[Section]) -> Result<u32, ApplyError> {
         let mut text = String::new();
         for section in sections {
             write!(text, "{section}").expect("invariant: a string takes everything");
         }
-        let output = run(&self.restore, &["--noflush", "-w", WAIT], &text)?;
+        let (process, output) = run(&self.restore, &["--noflush", "-w", WAIT], &text)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(process);
         }
         let says = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
         let line = line_of(&says).and_then(|number| text.lines().nth(number.checked_sub(1)?)).unwrap_or("?").to_owned();
@@ -100,7 +100,7 @@ impl Programs {
 
     /// All tables that there are: none comes to be by being looked at.
     pub(super) fn save(&self) -> Result<Found, ApplyError> {
-        let output = run(&self.save, &[], "")?;
+        let (_, output) = run(&self.save, &[], "")?;
         if !output.status.success() {
             let says = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
             return Err(ApplyError::Unread { program: self.save.clone(), says });
@@ -116,7 +116,7 @@ fn line_of(says: &str) -> Option<usize> {
     digits.parse().ok()
 }
 
-fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, ApplyError> {
+fn run(program: &Path, arguments: &[&str], input: &str) -> Result<(u32, Output), ApplyError> {
     let failed = |source| ApplyError::Start { program: program.to_owned(), source };
     let mut child = Command::new(program)
         .args(arguments)
@@ -125,11 +125,11 @@ fn run(program: &Path, arguments: &[&str], input: &str) -> Result<Output, ApplyE
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    let stdin = child.stdin.take();
+    let (process, stdin) = (child.id(), child.stdin.take());
     // Written beside the reading, so that neither waits for a full pipe of the other. That the program ends before it has
     // read all is told by what it says itself.
     thread::scope(|scope| {
         scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
-        child.wait_with_output().map_err(failed)
+        child.wait_with_output().map(|output| (process, output)).map_err(failed)
     })
 }

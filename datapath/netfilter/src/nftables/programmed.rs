@@ -86,7 +86,7 @@ impl Programmed {
     /// When the kernel cannot be asked.
     pub fn open() -> Result<Self, NetlinkError> {
         let kernel = Connection::open()?;
-        let watch = Watch::open(Concern::Table { name: TABLE, own: kernel.port()? })?;
+        let watch = Watch::open(Concern::Table(TABLE))?;
         let (flows, resets) = (Flows::open()?, Resets::found());
         Ok(Self { kernel, watch, in_force: None, steered: None, flows, resets, brings_clients: true })
     }
@@ -143,7 +143,7 @@ impl Programmed {
     /// generation of all rules, which every change of anybody moves, and then for our table: whether it is there, the one
     /// that we made, with as many sets and chains.
     fn look(&mut self) -> Result<Integrity, NetlinkError> {
-        let heard = self.watch.hear()?;
+        let heard = self.watch.hear(&[self.kernel.port()?])?;
         let Some(in_force) = &mut self.in_force else { return Ok(Integrity::Unknown) };
         let intact = match heard {
             Heard::Nothing => true,
