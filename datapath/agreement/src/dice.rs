@@ -1,10 +1,12 @@
 //! Random choices that follow from a seed alone.
 
 /// A sequence of numbers (SplitMix64: Steele, Lea and Flood, 2014).
-pub(crate) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// The sequence of a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -17,26 +19,28 @@ impl Dice {
     }
 
     /// A number below `bound`, which is not 0.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.roll() % bound as u64).unwrap()
     }
 
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
+    /// True in so many of a hundred cases.
+    pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }
 
-    pub(crate) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    /// One of them, which are not none.
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
     /// At most `most` of them, some perhaps twice.
-    pub(crate) fn some<T: Clone>(&mut self, from: &[T], most: usize) -> Vec<T> {
+    pub fn some<T: Clone>(&mut self, from: &[T], most: usize) -> Vec<T> {
         let count = self.below(most + 1);
         (0..count).map(|_| self.pick(from)).collect()
     }
 
     /// One of those, each as likely as its number.
-    pub(crate) fn weighed<T: Clone>(&mut self, from: &[(usize, T)]) -> T {
+    pub fn weighed<T: Clone>(&mut self, from: &[(usize, T)]) -> T {
         let mut left = self.below(from.iter().map(|(weight, _)| weight).sum());
         for (weight, item) in from {
             if left < *weight {

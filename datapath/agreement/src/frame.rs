@@ -4,7 +4,8 @@ use portreeve_table::Protocol;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const FIN: u8 = 1;
-pub(crate) const SYN: u8 = 2;
+/// The flag of TCP that opens a connection.
+pub const SYN: u8 = 2;
 pub(crate) const RST: u8 = 4;
 pub(crate) const ACK: u8 = 16;
 

@@ -1,6 +1,7 @@
 //! Whether what became of a packet is what the oracle says, and what a node remembers of it.
 
 use crate::differences::Difference;
+use crate::field::Fate;
 use crate::frame::{ACK, SYN};
 use crate::scenario::{Phase, Shot};
 use crate::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK, ip};
@@ -13,20 +14,9 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// What was seen of one packet; nothing if it vanished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
-    Delivered(SocketAddr),
-    Passed,
-    Rejected(IpAddr),
-    Reset,
-    /// What no rule may do.
-    Garbled(&'static str),
-}
-
 /// What may be seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Expected {
+pub(crate) enum Expected {
     Delivery(Vec<SocketAddr>),
     Pass,
     Rejection,
@@ -35,7 +25,7 @@ enum Expected {
 }
 
 impl Expected {
-    fn of(action: &Action) -> Option<Self> {
+    pub(crate) fn of(action: &Action) -> Option<Self> {
         Some(match action {
             Action::Pass | Action::Observe { .. } => Self::Pass,
             Action::Deliver { candidates } => Self::Delivery(candidates.iter().map(|target| pod(target.hop)).collect()),
@@ -46,7 +36,7 @@ impl Expected {
         })
     }
 
-    fn allows(&self, fates: &[Fate]) -> bool {
+    pub(crate) fn allows(&self, fates: &[Fate]) -> bool {
         let own = NODE_ADDRESSES.iter().chain(&OTHER_LOCAL).chain(&POD_LINK);
         let local = |address| own.clone().any(|own| ip(own) == address);
         match (self, fates) {
@@ -346,7 +336,10 @@ fn hosts(address: IpAddr, table: &ForwardingTable) -> impl Iterator<Item = Front
 }
 
 /// The claimed Service port that a packet's destination belongs to.
-fn owner<'a>(table: &'a ForwardingTable, packet: &Packet) -> Option<(&'a ServiceKey, &'a ServiceEntry, &'a PortEntry)> {
+pub(crate) fn owner<'a>(
+    table: &'a ForwardingTable,
+    packet: &Packet,
+) -> Option<(&'a ServiceKey, &'a ServiceEntry, &'a PortEntry)> {
     hosts(packet.destination.ip(), table).find_map(|host| {
         table.services.iter().find_map(|(key, entry)| {
             let fits = |port: &&PortEntry| {

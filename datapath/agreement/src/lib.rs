@@ -7,8 +7,10 @@
 //! small as it comes, and told with its tables.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod catch;
 mod dice;
 mod differences;
+mod field;
 mod flows;
 mod frame;
 mod judge;
@@ -19,9 +21,14 @@ mod shrink;
 mod site;
 mod world;
 
+pub use dice::Dice;
 pub use differences::Difference;
+pub use field::{Bindings, Fate, Field};
+pub use frame::SYN;
+pub use scenario::{CLIENTS, IN_POD_RANGES, Shot};
+pub use site::Side;
+pub use world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK};
 
-use dice::Dice;
 use judge::Tally;
 use portreeve_table::{Engine, Reason};
 use run::{Divergence, run};

@@ -1,23 +1,16 @@
 //! One scenario, played with real packets.
 
 use crate::Subject;
-use crate::frame::{Outgoing, SYN, Sight};
-use crate::judge::{ANSWER, Fate, Ledger, SURE, Tally};
+use crate::catch::{Catch, SECOND_LOOK, Wrong};
+use crate::frame::{Outgoing, SYN};
+use crate::judge::{ANSWER, Ledger, SURE, Tally};
 use crate::scenario::{Phase, Scenario, Shot};
-use crate::site::{Seen, Side, Site, fence};
+use crate::site::{Side, Site};
 use crate::world::SHORT_AFFINITY;
-use portreeve_table::{Family, FlowKey, ForwardingTable, Protocol, diff};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use portreeve_table::{FlowKey, ForwardingTable, Protocol, diff};
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// Numbers from here on are those of fences.
-const FENCES: u32 = 1 << 30;
-/// Longest wait for what was sent last.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// What came too late for a batch is waited for so long before it is missed.
-const SECOND_LOOK: Duration = Duration::from_millis(300);
 
 /// A packet that was not treated as the oracle says.
 pub(crate) struct Divergence {
@@ -30,7 +23,7 @@ pub(crate) struct Divergence {
 pub(crate) fn run(site: &Site, subject: &Subject, scenario: &Scenario, tally: &mut Tally) -> Result<(), Divergence> {
     site.clear(subject.clear);
     site.caught();
-    let mut play = Play { site, subject, ledger: Ledger::default(), catch: Catch::default(), fences: FENCES };
+    let mut play = Play { site, subject, ledger: Ledger::default(), catch: Catch::default() };
     let mut engine = site.open(subject.open);
     let mut before = ForwardingTable::default();
     for (number, phase) in scenario.0.iter().enumerate() {
@@ -63,10 +56,7 @@ struct Play<'a> {
     subject: &'a Subject,
     ledger: Ledger,
     catch: Catch,
-    fences: u32,
 }
-
-type Wrong = (u32, String);
 
 impl Play<'_> {
     fn phase(&mut self, phase: &Phase, tally: &mut Tally) -> Result<(), Wrong> {
@@ -82,7 +72,7 @@ impl Play<'_> {
                     self.site.send(shot.side, &shot.outgoing(known.copied()), shot.in_fragments);
                 }
             }
-            self.fence()?;
+            self.catch.fence(self.site)?;
             let looked = Instant::now();
             loop {
                 let (mut ledger, mut counted) = (self.ledger.clone(), tally.clone());
@@ -119,41 +109,6 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Waits until everything that was sent has gone its way.
-    fn fence(&mut self) -> Result<(), Wrong> {
-        for family in Family::BOTH {
-            self.fences += 1;
-            let destination = fence(family);
-            let client = match family {
-                Family::V4 => [203, 0, 113, 77].into(),
-                Family::V6 => [0x2001, 0xdb8, 2, 0, 0, 0, 0, 77].into(),
-            };
-            let port = 1024 + u16::try_from(self.fences % 60_000).unwrap();
-            let packet = Outgoing {
-                number: self.fences,
-                protocol: Protocol::Udp,
-                source: SocketAddr::new(client, port),
-                destination,
-                flags: 0,
-                opened_by: None,
-                init: false,
-            };
-            self.site.send(Side::Uplink, &packet, false);
-        }
-        let start = Instant::now();
-        loop {
-            self.catch.take(self.site.caught());
-            if self.catch.fences.contains(&self.fences) && self.catch.fences.contains(&(self.fences - 1)) {
-                self.catch.fences.clear();
-                return Ok(());
-            }
-            if start.elapsed() > PATIENCE {
-                return Err((0, "a packet to an address that nobody claims was not passed on".to_owned()));
-            }
-            self.site.wait();
-        }
-    }
-
     /// Lets Pods answer the TCP flows that later packets belong to.
     fn answer(&mut self, later: &[Phase]) -> Result<(), Wrong> {
         let shots = later.iter().flat_map(|phase| &phase.shots);
@@ -176,7 +131,7 @@ impl Play<'_> {
             asked.push((key, number));
             self.site.send(Side::Pods, &answer, false);
         }
-        self.fence()?;
+        self.catch.fence(self.site)?;
         for (key, number) in asked {
             match self.catch.answers.get(&number) {
                 Some((source, destination)) if (*source, *destination) == (key.frontend, key.client) => {
@@ -195,97 +150,4 @@ impl Play<'_> {
 
 fn flow(shot: &Shot) -> FlowKey {
     FlowKey { protocol: shot.protocol, client: shot.source, frontend: shot.destination }
-}
-
-/// What was caught, by the number of the packet that it is about.
-#[derive(Default)]
-struct Catch {
-    open: BTreeMap<u32, (Shot, Vec<Fate>)>,
-    by_flow: BTreeMap<(SocketAddr, SocketAddr), u32>,
-    fences: BTreeSet<u32>,
-    answers: BTreeMap<u32, (SocketAddr, SocketAddr)>,
-    inside: BTreeSet<u32>,
-    late: Option<Wrong>,
-}
-
-impl Catch {
-    fn expect(&mut self, shot: &Shot) {
-        self.open.insert(shot.number, (*shot, Vec::new()));
-        self.by_flow.insert((shot.source, shot.destination), shot.number);
-    }
-
-    fn fates(&self, number: u32) -> &[Fate] {
-        self.open.get(&number).map_or(&[], |(_, fates)| fates)
-    }
-
-    /// What comes of these from now on comes too late.
-    fn close(&mut self, numbers: impl Iterator<Item = u32>) -> Result<(), Wrong> {
-        numbers.for_each(|number| drop(self.open.remove(&number)));
-        self.by_flow.clear();
-        self.late.take().map_or(Ok(()), Err)
-    }
-
-    fn take(&mut self, seen: Vec<Seen>) {
-        for seen in seen {
-            let (sight, among_pods) = match seen {
-                Seen::AmongPods(sight) => (sight, true),
-                Seen::Outside(sight) => (sight, false),
-            };
-            match sight {
-                Sight::Packet { number, .. } if number > FENCES => drop(self.fences.insert(number)),
-                Sight::Packet { number, source, destination, flags }
-                    if flags == ANSWER && !self.open.contains_key(&number) =>
-                {
-                    if among_pods {
-                        self.inside.insert(number);
-                    } else {
-                        self.answers.insert(number, (source, destination));
-                    }
-                }
-                Sight::Packet { number, source, destination, .. } => {
-                    self.add(number, |shot| arrived(shot, among_pods, source, destination));
-                }
-                Sight::Reset { source, destination } => {
-                    if let Some(number) = self.by_flow.get(&(destination, source)).copied() {
-                        self.add(number, |_| Fate::Reset);
-                    }
-                }
-                Sight::Error { kind, from, about, source, destination } => self.add(about, |shot| {
-                    let port_unreachable = matches!(kind, (3, 3) | (1, 4));
-                    if !port_unreachable {
-                        Fate::Garbled("an ICMP error that is not port unreachable")
-                    } else if (source, destination) != (shot.source, shot.destination) {
-                        Fate::Garbled("an ICMP error about other addresses")
-                    } else {
-                        Fate::Rejected(from)
-                    }
-                }),
-            }
-        }
-    }
-
-    fn add(&mut self, number: u32, fate: impl FnOnce(&Shot) -> Fate) {
-        match self.open.get_mut(&number) {
-            Some((shot, fates)) => {
-                let fate = fate(shot);
-                fates.push(fate);
-            }
-            None => {
-                let what = "it was seen after its batch had been judged".to_owned();
-                self.late.get_or_insert((number, what));
-            }
-        }
-    }
-}
-
-fn arrived(shot: &Shot, among_pods: bool, source: SocketAddr, destination: SocketAddr) -> Fate {
-    if !among_pods {
-        Fate::Garbled("sent outside")
-    } else if source != shot.source {
-        Fate::Garbled("with another source")
-    } else if destination == shot.destination || Site::is_proxy(destination.ip()) {
-        Fate::Passed
-    } else {
-        Fate::Delivered(destination)
-    }
 }

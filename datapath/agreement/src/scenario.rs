@@ -16,7 +16,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Packets of a phase.
 const SHOTS: usize = 100;
 const PHASES: usize = 7;
-const CLIENTS: [&str; 11] = [
+/// Clients outside the cluster.
+pub const CLIENTS: [&str; 11] = [
     "198.51.100.2",
     "198.51.100.3",
     "198.51.100.9",
@@ -29,7 +30,8 @@ const CLIENTS: [&str; 11] = [
     "2001:db8:2::2",
     "2001:db8:2::3",
 ];
-const IN_POD_RANGES: [&str; 2] = ["10.244.9.9", "fd00:244:9::9"];
+/// Addresses of Pods of other nodes.
+pub const IN_POD_RANGES: [&str; 2] = ["10.244.9.9", "fd00:244:9::9"];
 
 #[derive(Clone)]
 pub(crate) struct Scenario(pub(crate) Vec<Phase>);
@@ -48,23 +50,30 @@ pub(crate) struct Phase {
 
 /// One packet.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shot {
-    pub(crate) number: u32,
-    pub(crate) side: Side,
-    pub(crate) protocol: Protocol,
-    pub(crate) source: SocketAddr,
-    pub(crate) destination: SocketAddr,
-    pub(crate) flags: u8,
-    /// For SCTP.
-    pub(crate) init: bool,
-    pub(crate) in_fragments: bool,
+pub struct Shot {
+    /// What it is known by; those of two packets differ.
+    pub number: u32,
+    /// Where it is sent from.
+    pub side: Side,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Its client.
+    pub source: SocketAddr,
+    /// What the client talks to.
+    pub destination: SocketAddr,
+    /// Flags of TCP.
+    pub flags: u8,
+    /// For SCTP, whether it opens an association.
+    pub init: bool,
+    /// It is sent in two fragments.
+    pub in_fragments: bool,
     /// It has the addresses of an earlier one and is left out unless that one's flow was delivered, or refused.
-    pub(crate) again: bool,
+    pub again: bool,
 }
 
 impl Shot {
     /// As the oracle sees it; `None` from where its question does not reach.
-    pub(crate) fn packet(&self, uplinks: &BTreeSet<Interface>) -> Option<Packet> {
+    pub fn packet(&self, uplinks: &BTreeSet<Interface>) -> Option<Packet> {
         let is_uplink = |name: &str| uplinks.iter().any(|uplink| uplink.as_str() == name);
         let arrival = match self.side {
             Side::Uplink => Arrival::Uplink,

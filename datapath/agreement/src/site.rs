@@ -33,7 +33,7 @@ const BUFFER: usize = 8 << 20;
 
 /// Where a packet is sent from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
+pub enum Side {
     /// Outside, by the link `eth0`.
     Uplink,
     /// Outside, by the link `eth1`.
@@ -67,6 +67,12 @@ pub(crate) enum Seen {
 
 impl Site {
     pub(crate) fn new() -> Self {
+        let site = Self::bare();
+        stand_in(&site.node);
+        site
+    }
+
+    pub(crate) fn bare() -> Self {
         let (outside, node, pods) = (Namespace::new(), Namespace::new(), Namespace::new());
         for namespace in [&outside, &node, &pods] {
             set(namespace, &["ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad"], "0");
@@ -80,7 +86,6 @@ impl Site {
         // Packet too big, of which there is none: the kernel wants to limit something.
         set(&node, &["ipv6/icmp/ratemask"], "2");
         lay(&outside, &node, &pods);
-        stand_in(&node);
         // An association that is never answered must outlive a scenario.
         set(&node, &["netfilter/nf_conntrack_sctp_timeout_cookie_wait"], "300");
         let senders = Side::ALL.map(|side| {
@@ -94,6 +99,10 @@ impl Site {
         });
         let (caught_outside, caught_pods) = (outside.run(catcher), pods.run(catcher));
         Self { node, _others: [outside, pods], senders: senders.into(), outside: caught_outside, pods: caught_pods }
+    }
+
+    pub(crate) const fn node(&self) -> &Namespace {
+        &self.node
     }
 
     /// Opens an engine on the node.

@@ -12,11 +12,11 @@ use std::net::IpAddr;
 const SERVICES: usize = 14;
 const NODE: &str = "n1";
 /// Addresses of the node that node ports stand for.
-pub(crate) const NODE_ADDRESSES: [&str; 2] = ["198.51.100.254", "2001:db8:1::fe"];
+pub const NODE_ADDRESSES: [&str; 2] = ["198.51.100.254", "2001:db8:1::fe"];
 /// Addresses of the node that they do not stand for.
-pub(crate) const OTHER_LOCAL: [&str; 2] = ["198.51.100.253", "2001:db8:1::fd"];
+pub const OTHER_LOCAL: [&str; 2] = ["198.51.100.253", "2001:db8:1::fd"];
 /// Addresses of the node on its link to the Pods.
-pub(crate) const POD_LINK: [&str; 2] = ["169.254.1.1", "fd00:244::1"];
+pub const POD_LINK: [&str; 2] = ["169.254.1.1", "fd00:244::1"];
 pub(crate) const VIPS: [&str; 6] =
     ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8:f::1", "2001:db8:f::2", "198.51.100.254"];
 const EXTERNAL_IPS: [&str; 4] = ["192.0.2.11", "192.0.2.2", "2001:db8:f::b", "2001:db8:1::fd"];
