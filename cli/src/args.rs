@@ -4,12 +4,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use portreeve_crds::Action;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Makes externalTrafficPolicy safe to use: find what is wrong, why, and mend it.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-portreeve", bin_name = "kubectl portreeve", version, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 clean, 1 findings at or above --fail-on or a migration that failed or is held \
-                        back, 2 wrong usage or unreadable input, 4 the cluster cannot be reached or refuses.")]
+#[command(
+    after_help = "Exit codes: 0 clean, 1 findings at or above --fail-on, a difference, or a migration that failed \
+                        or is held back, 2 wrong usage, unreadable input, or nodes that could not be asked, 4 the cluster cannot be reached or refuses."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -42,6 +45,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Move Services from legacy OnlyLocal annotations to the field
     Migrate(MigrateArgs),
+    /// Count the new flows of each Pod behind a Service, beside the share that it should get
+    Balance(BalanceArgs),
+    /// Compare what the API asks for, what each agent has compiled and what each kernel holds
+    Diff(DiffArgs),
     /// Show policies, balance, nodes and migrations of a cluster
     Status(StatusArgs),
 }
@@ -244,4 +251,67 @@ pub struct StatusArgs {
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Arguments of `balance`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Counted are flows that the agents deliver: those of Services with the data path, from outside. \
+                        Expected is what a load balancer gives that shares evenly over the nodes with a ready Pod.\n\n\
+                        Needs what the Role portreeve-ask allows: to exec into the agents' Pods."
+)]
+pub struct BalanceArgs {
+    /// The Service
+    #[arg(value_name = "svc/NAME")]
+    pub service: String,
+    /// Namespace of the Service
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// How long to count: 1s to 1h
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = window)]
+    pub window: Duration,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Also draw a chart into this file
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Namespace of Portreeve's own Pods
+    #[arg(long, default_value = portreeve_crds::names::NAMESPACE)]
+    pub system_namespace: String,
+}
+
+/// A length of time within reason.
+fn window(text: &str) -> Result<Duration, String> {
+    let read: jiff::SignedDuration = text.parse().map_err(|_| "not a length of time, such as 10s or 2m".to_owned())?;
+    let within = (1..=3600).contains(&read.as_secs());
+    Duration::try_from(read).ok().filter(|_| within).ok_or_else(|| "between 1s and 1h".to_owned())
+}
+
+/// Arguments of `diff`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "What is merely on its way is no difference: each is seen twice before it is told.\n\nExit codes, as of \
+                        diff(1): 0 no difference, 1 a difference, 2 a node could not be asked.\n\nNeeds what `explain \
+                        svc/NAME` needs and what the Role portreeve-ask allows: to exec into the agents' Pods."
+)]
+pub struct DiffArgs {
+    /// Only this Service
+    #[arg(value_name = "svc/NAME")]
+    pub service: Option<String>,
+    /// Namespace of the Service
+    #[arg(short, long, value_name = "NAME", requires = "service")]
+    pub namespace: Option<String>,
+    /// Only this node
+    #[arg(long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Have the agents of nodes with a difference make everything anew, then compare again
+    #[arg(long)]
+    pub repair: bool,
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Namespace of Portreeve's own Pods
+    #[arg(long, default_value = portreeve_crds::names::NAMESPACE)]
+    pub system_namespace: String,
 }

@@ -7,10 +7,12 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: nothing to report.
     Clean,
-    /// 1: findings at or above `--fail-on`, or a migration that failed or is held back.
+    /// 1: findings at or above `--fail-on`, a difference, or a migration that failed or is held back.
     Findings,
     /// 2: the command line is wrong, or input cannot be read.
     Usage,
+    /// 2 as well, as of diff(1): part of the answer is missing, and the output says whose.
+    Untold,
     /// 4: the cluster cannot be reached or refuses the request.
     Unreachable,
 }
@@ -22,7 +24,7 @@ impl Exit {
         match self {
             Self::Clean => 0,
             Self::Findings => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::Untold => 2,
             Self::Unreachable => 4,
         }
     }

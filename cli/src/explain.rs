@@ -3,13 +3,12 @@
 mod flow;
 mod rule;
 mod show;
-mod world;
 
 use crate::args::{ClusterArgs, ExplainArgs, Output};
 use crate::exit::{Exit, Failure};
 use crate::output::{out, outln};
 use crate::source::read;
-use world::{Objects, World};
+use crate::world::{Objects, World};
 
 /// Runs `explain`.
 pub(crate) async fn run(args: &ExplainArgs, cluster: &ClusterArgs) -> Result<Exit, Failure> {
@@ -50,7 +49,7 @@ pub(crate) async fn run(args: &ExplainArgs, cluster: &ClusterArgs) -> Result<Exi
 }
 
 /// The name in `svc/NAME`, in any of kubectl's spellings.
-fn service_name(what: &str) -> Option<&str> {
+pub(crate) fn service_name(what: &str) -> Option<&str> {
     let (kind, name) = what.split_once('/')?;
     matches!(kind.to_ascii_lowercase().as_str(), "svc" | "service" | "services").then_some(name)
 }

@@ -9,17 +9,22 @@
     reason = "a command line tool: what went wrong is for people; what it says goes through `output`"
 )]
 
+mod agents;
 pub mod args;
+mod balance;
 mod cluster;
+mod diff;
 mod exit;
 mod explain;
 pub mod lint;
 mod migrate;
 mod output;
+pub mod rbac;
 mod reference;
 pub mod source;
 mod status;
 mod text;
+mod world;
 
 pub use args::Cli;
 pub use exit::Exit;
@@ -32,6 +37,8 @@ pub async fn run(cli: Cli) -> Exit {
     let result = match cli.command {
         Command::Lint(args) => lint::run(args, &cli.cluster, cli.color).await,
         Command::Explain(args) => explain::run(&args, &cli.cluster).await,
+        Command::Balance(args) => balance::run(&args, &cli.cluster).await,
+        Command::Diff(args) => diff::run(&args, &cli.cluster).await,
         Command::Migrate(args) => migrate::run(args.command, &cli.cluster).await,
         Command::Status(args) => status::run(&args, &cli.cluster).await,
     };

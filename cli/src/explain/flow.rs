@@ -1,6 +1,6 @@
 //! One question about a client's flows, asked of every node.
 
-use super::world::{PodName, Programmed, Site, World};
+use crate::world::{PodName, Programmed, Site, World};
 use k8s_openapi::api::core::v1::Service;
 use portreeve_table::input::{PortInput, ServiceInput, ServiceKind};
 use portreeve_table::{Family, NodeAnswer, Outcome, ProxyReason, Question, ServiceKey, explain_node};

@@ -1,8 +1,8 @@
 //! Answers for people, as a matrix of nodes and the numbered reasons below it, and for scripts.
 
 use super::flow::{Answer, Port, SiteAnswer, enumerate};
-use super::world::Programmed;
 use crate::text::{clean, lines, table};
+use crate::world::Programmed;
 use portreeve_table::{FrontendKind, Hop, Outcome, ProxyVerdict, Step, Target, Verdict, Way};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,7 @@
 use super::flow::{Answer, Asked, ask};
-use super::world::{Objects, World};
 use super::{service_name, show};
 use crate::source::parse;
+use crate::world::{Objects, World};
 use portreeve_table::{ProxyReason, Reason};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! The objects of an installation, as data with slots (see `render`).
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
+use kubectl_portreeve::rbac;
 use portreeve_crds::names;
 use serde_json::{Value, json};
 
@@ -69,7 +70,7 @@ pub(super) fn access(name: &str, component: &str, cluster: Vec<PolicyRule>, name
 
 /// Roles that let the cluster's own view, edit and admin roles see and use our kinds. Kinds without a namespace have a
 /// role of their own, as cert-manager's have: `view` is bound namespace by namespace, where it would promise what it
-/// cannot give.
+/// cannot give. And the Role of those who may ask the agents.
 pub(super) fn user_roles() -> Vec<Value> {
     let role = |name: &str, aggregate: &[&str], resources: &[&str], verbs: &[&str]| {
         let mut labels = labels("users");
@@ -100,6 +101,11 @@ pub(super) fn user_roles() -> Vec<Value> {
             &["trafficpolicies"],
             &["create", "update", "patch", "delete", "deletecollection"],
         ),
+        // Bound to nobody: who has it is as good as Portreeve itself.
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata(rbac::ROLE_ASK, "users"),
+            "rules": rbac::ask_rules(),
+        }),
     ]
 }
 

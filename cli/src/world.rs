@@ -18,9 +18,9 @@ use std::net::IpAddr;
 
 /// Objects as they were found.
 #[derive(Default)]
-pub(super) struct Objects {
+pub(crate) struct Objects {
     /// From files: what they do not hold is unknown rather than absent.
-    pub(super) from_files: bool,
+    pub(crate) from_files: bool,
     services: Vec<Service>,
     slices: Vec<EndpointSlice>,
     nodes: Vec<Node>,
@@ -34,7 +34,7 @@ pub(super) struct Objects {
 
 impl Objects {
     /// Everything that decides, and the namespace to look in: the context's own where none is given.
-    pub(super) async fn of_cluster(args: &ClusterArgs, namespace: Option<String>) -> Result<(Self, String), Failure> {
+    pub(crate) async fn of_cluster(args: &ClusterArgs, namespace: Option<String>) -> Result<(Self, String), Failure> {
         let client = connect(args).await?;
         let namespace = namespace.unwrap_or_else(|| client.default_namespace().to_owned());
         let objects = Self {
@@ -50,7 +50,7 @@ impl Objects {
     }
 
     /// Objects of the kinds that decide; others are passed over. `namespace` is that of objects that name none.
-    pub(super) fn of_documents(documents: &[Document], namespace: Option<&str>) -> Result<Self, String> {
+    pub(crate) fn of_documents(documents: &[Document], namespace: Option<&str>) -> Result<Self, String> {
         let mut objects = Self { from_files: true, ..Self::default() };
         for document in documents {
             let namespace = || Some(document.namespace(namespace).to_owned());
@@ -91,17 +91,19 @@ impl Objects {
 }
 
 /// A node.
-pub(super) struct Site {
-    pub(super) node: ThisNode,
-    pub(super) own_pods: Vec<ipnet::IpNet>,
-    pub(super) programmed: Programmed,
+pub(crate) struct Site {
+    pub(crate) node: ThisNode,
+    pub(crate) own_pods: Vec<ipnet::IpNet>,
+    pub(crate) programmed: Programmed,
+    /// Whether its agent has ever reported.
+    pub(crate) reported: bool,
     /// Whether its backend can hand a flow to another node.
-    pub(super) hands_over: bool,
+    pub(crate) hands_over: bool,
 }
 
 /// What a node's agent says of its kernel.
 #[derive(Clone, Debug)]
-pub(super) enum Programmed {
+pub(crate) enum Programmed {
     /// It holds what the node claims.
     Yes,
     /// It holds nothing of it.
@@ -111,7 +113,7 @@ pub(super) enum Programmed {
 }
 
 impl Programmed {
-    pub(super) fn in_force(&self) -> InForce<'_> {
+    pub(crate) fn in_force(&self) -> InForce<'_> {
         match self {
             Self::Yes => InForce::Yes,
             Self::No(why) => InForce::No(why),
@@ -122,31 +124,31 @@ impl Programmed {
 
 /// Who is at an address.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PodName {
-    pub(super) name: Option<String>,
-    pub(super) node: Option<String>,
+pub(crate) struct PodName {
+    pub(crate) name: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 /// What the model is asked about.
-pub(super) struct World {
+pub(crate) struct World {
     /// Everything but the node.
-    pub(super) input: Input,
+    pub(crate) input: Input,
     /// By name.
-    pub(super) sites: Vec<Site>,
+    pub(crate) sites: Vec<Site>,
     /// Services as they were written.
-    pub(super) services: BTreeMap<ServiceKey, Service>,
+    pub(crate) services: BTreeMap<ServiceKey, Service>,
     /// Why a Service or one of its slices cannot be read.
-    pub(super) unreadable: BTreeMap<ServiceKey, String>,
+    pub(crate) unreadable: BTreeMap<ServiceKey, String>,
     /// Services whose endpoints carry hints for a zone or a node.
-    pub(super) hinted: BTreeSet<ServiceKey>,
+    pub(crate) hinted: BTreeSet<ServiceKey>,
     /// By namespace and address.
-    pub(super) pods: BTreeMap<(String, IpAddr), PodName>,
+    pub(crate) pods: BTreeMap<(String, IpAddr), PodName>,
     /// What was taken for granted, as sentences.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl World {
-    pub(super) fn new(objects: Objects) -> Self {
+    pub(crate) fn new(objects: Objects) -> Self {
         let mut world = Self {
             input: Input::default(),
             sites: Vec::new(),
@@ -240,7 +242,13 @@ impl World {
             let report = reports.get(&*node.name).copied();
             let programmed = if unknown { Programmed::Yes } else { programmed(report) };
             let backend = report.and_then(|report| report.status.as_ref()?.backend.as_ref()?.chosen);
-            Site { node, own_pods, programmed, hands_over: backend.is_none_or(|backend| backend == Backend::Ebpf) }
+            Site {
+                node,
+                own_pods,
+                programmed,
+                reported: report.is_some(),
+                hands_over: backend.is_none_or(|backend| backend == Backend::Ebpf),
+            }
         };
         for node in &objects.nodes {
             let name = node.name_any();
