@@ -1,11 +1,15 @@
 //! Keeps an engine in step with the table: when it is called, with what, and what is made of its answer. Synchronous; the
 //! clock is an argument.
 
+mod chore;
+
+use chore::Chore;
 use portreeve_table::{
     Applied, BackendKind, Changes, Difference, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, Keeps,
     Op, PodFlows, ServiceKey, diff_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -15,6 +19,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const MAX_WAIT: Duration = Duration::from_secs(30);
 /// Wait until flows that could not be ended are tried again.
 const LINGER: Duration = Duration::from_secs(1);
+/// Least time from one search for flows that must end to the next: each is a walk through all that the kernel tracks, 5 ms
+/// and more. What goes meanwhile is searched for together.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Opens an engine of a kind.
 pub(crate) type Open = Box<dyn FnMut(BackendKind) -> Result<Box<dyn Engine>, EngineError> + Send>;
@@ -34,12 +41,11 @@ pub(crate) struct Program {
     running: Option<Running>,
     /// Everything is to be made anew, whatever the engine in use knows.
     anew: bool,
-    /// What engines of other kinds programmed, in this life or an earlier one, is gone.
-    cleared: bool,
     standing: Standing,
-    /// What is left over beside a table that is in force, flows that must end or rules of another engine, and when that is
-    /// tried again.
-    lingering: Option<(String, Instant)>,
+    /// Flows whose Pods are gone are to be ended.
+    flows: Chore,
+    /// What engines of other kinds programmed, in this life or an earlier one, is to be cleared away.
+    others: Chore,
 }
 
 /// One engine and what it was told.
@@ -53,6 +59,8 @@ struct Running {
     due: bool,
     /// Flows were ended whose Pods went while no agent ran.
     swept: bool,
+    /// Pods have gone since flows were last to be ended.
+    gone: bool,
     made: Made,
 }
 
@@ -95,8 +103,10 @@ impl Running {
         table: &ForwardingTable,
         now: Instant,
     ) -> Result<(Applied, usize), EngineError> {
-        let Self { wanted: has, engine, told, touched, due, swept: _, made } = self;
+        let Self { wanted: has, engine, told, touched, due, swept: _, gone, made } = self;
         let steps = diff_of(told, table, &*touched);
+        // The engine remembers whose flows are to end even if it fails.
+        *gone |= steps.iter().any(|step| matches!(step, Op::Gone { .. }));
         let outcome = engine.apply(Goal { table, uplinks: &wanted.uplinks }, &steps);
         // Whether it succeeded or not: an engine that failed makes everything anew, from the goal and not from steps.
         portreeve_table::apply(told, &steps);
@@ -106,6 +116,14 @@ impl Running {
         let applied = outcome?;
         made.note(applied, &steps, now);
         Ok((applied, steps.len()))
+    }
+
+    fn end_flows(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<(), EngineError> {
+        if !self.swept {
+            self.engine.sweep(table, keeps)?;
+            self.swept = true;
+        }
+        self.engine.end_flows(table)
     }
 }
 
@@ -133,7 +151,8 @@ pub(crate) struct Round {
 impl Program {
     pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
         let usable = usable.into_iter().collect();
-        Self { open, usable, running: None, anew: false, cleared: false, standing: Standing::NotYet, lingering: None }
+        let (flows, others) = (Chore::new(BETWEEN, LINGER), Chore::new(Duration::ZERO, MAX_WAIT));
+        Self { open, usable, running: None, anew: false, standing: Standing::NotYet, flows, others }
     }
 
     /// Notes what has changed, for the next round.
@@ -153,7 +172,7 @@ impl Program {
         }
         let in_step = |running: &Running| running.wanted == *wanted && !running.has_news();
         if self.running.as_ref().is_some_and(in_step) {
-            return self.lingering.as_ref().map(|(_, again)| *again);
+            return [self.flows.due(), self.others.due()].into_iter().flatten().min();
         }
         Some(now)
     }
@@ -173,10 +192,7 @@ impl Program {
         let round = self.attempt(wanted, table, now);
         self.anew = false;
         if round.is_ok() {
-            // What is left over is told and tried again; it is no reason to doubt what is in force.
-            let ended = self.end_flows(table, keeps).map_err(|error| (error.to_string(), now + LINGER));
-            let cleared = self.clear_others(wanted.kind).map_err(|error| (error.to_string(), now + MAX_WAIT));
-            self.lingering = ended.and(cleared).err();
+            self.do_chores(wanted.kind, table, keeps, now);
         }
         self.standing = match &round {
             Ok(_) => Standing::InStep(wanted.kind),
@@ -215,41 +231,45 @@ impl Program {
                     touched: table.services.keys().cloned().collect(),
                     due: true,
                     swept: false,
+                    gone: false,
                     made: Made { everything: now, later: BTreeMap::new() },
                 };
                 let (applied, steps) = fresh.step(wanted, table, now).map_err(failed)?;
                 self.running = Some(fresh);
-                self.cleared = false;
+                self.others.want(now);
                 Round { applied, steps, first: true }
             }
         };
         Ok(round)
     }
 
-    fn clear_others(&mut self, kind: BackendKind) -> Result<(), ProgramError> {
-        if self.cleared {
-            return Ok(());
+    /// What is left over behind a table that is in force is no reason to doubt it.
+    fn do_chores(&mut self, kind: BackendKind, table: &ForwardingTable, keeps: Keeps<'_>, now: Instant) {
+        let Some(running) = &mut self.running else { return };
+        if mem::take(&mut running.gone) || !running.swept {
+            self.flows.want(now);
         }
+        if self.flows.is_due(now) {
+            let outcome = running.end_flows(table, keeps).map_err(|error| error.to_string());
+            self.flows.tried(outcome, now);
+        }
+        if self.others.is_due(now) {
+            let outcome = self.clear_others(kind).map_err(|error| error.to_string());
+            self.others.tried(outcome, now);
+        }
+    }
+
+    fn clear_others(&mut self, kind: BackendKind) -> Result<(), ProgramError> {
         for other in self.usable.iter().copied().filter(|other| *other != kind) {
             let cleared = (self.open)(other).and_then(|mut engine| engine.remove());
             cleared.map_err(|source| ProgramError::Clear { kind: other, source })?;
         }
-        self.cleared = true;
         Ok(())
-    }
-
-    fn end_flows(&mut self, table: &ForwardingTable, keeps: Keeps<'_>) -> Result<(), EngineError> {
-        let Some(Running { engine, swept, .. }) = &mut self.running else { return Ok(()) };
-        if !*swept {
-            engine.sweep(table, keeps)?;
-            *swept = true;
-        }
-        engine.end_flows(table)
     }
 
     /// What is left over beside a table that is in force, if something is.
     pub(crate) fn lingering(&self) -> Option<&str> {
-        self.lingering.as_ref().map(|(why, _)| why.as_str())
+        self.flows.failed().or_else(|| self.others.failed())
     }
 
     /// Whether somebody else has changed what was programmed; if so, a round is due.

@@ -11,6 +11,7 @@ pub(crate) struct Kernel {
     flows_stay: bool,
     rules_stay: bool,
     sweeps: usize,
+    ends: usize,
     /// New flows that each Pod of each Service was given, since its entry was made.
     pub(crate) flows: BTreeMap<ServiceKey, Vec<PodFlows>>,
     log: Vec<String>,
@@ -60,7 +61,9 @@ impl Engine for OnTable {
     }
 
     fn end_flows(&mut self, _: &ForwardingTable) -> Result<(), EngineError> {
-        if self.kernel.lock().unwrap().flows_stay { Err("connections cannot be listed".into()) } else { Ok(()) }
+        let mut kernel = self.kernel.lock().unwrap();
+        kernel.ends += 1;
+        if kernel.flows_stay { Err("connections cannot be listed".into()) } else { Ok(()) }
     }
 
     fn sweep(&mut self, _: &ForwardingTable, _: Keeps<'_>) -> Result<usize, EngineError> {
@@ -213,6 +216,34 @@ fn flows_that_do_not_end_are_told_and_tried_again_and_the_table_is_in_force_all_
     program.round(&nft, &index.compiled().table, KEEP_ALL, again).unwrap();
     assert_eq!((program.lingering(), program.due(&nft, again)), (None, None));
     assert_eq!(kernel.lock().unwrap().sweeps, 1, "an engine is swept once");
+}
+
+#[test]
+fn flows_of_a_pod_that_goes_end_at_once_and_those_of_pods_that_follow_close_behind_together() {
+    let (kernel, mut index, start) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let (mut program, nft) = (program(&kernel), wanted(BackendKind::Nftables));
+    let at = |milliseconds| start + Duration::from_millis(milliseconds);
+    index.apply(Event::ThisNode(portreeve_table::ThisNode { name: "n1".into(), addresses: Vec::new() }));
+    claimed(&mut index, 1);
+    let mut pods = |program: &mut Program, count: u8, now| {
+        let slice = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web-1"}},
+            "addressType": "IPv4", "ports": [{"port": 8080}],
+            "endpoints": (0..count).map(|pod| serde_json::json!({"addresses": [format!("10.1.0.{pod}")], "nodeName": "n1"}))
+                .collect::<Vec<_>>(),
+        }));
+        let (service, slice) =
+            portreeve_ingest::slice(&slice.unwrap(), &mut portreeve_table::Names::default()).unwrap().unwrap();
+        program.note(index.apply(Event::Slice { service, name: "web-1".into(), slice }));
+        program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
+        (std::mem::take(&mut kernel.lock().unwrap().ends), program.due(&nft, now))
+    };
+    assert_eq!(pods(&mut program, 5, at(0)), (1, None), "whoever starts looks");
+    assert_eq!(pods(&mut program, 6, at(600)), (0, None), "nobody went");
+    assert_eq!(pods(&mut program, 5, at(700)), (1, None));
+    assert_eq!(pods(&mut program, 4, at(800)), (0, Some(at(1200))));
+    assert_eq!(pods(&mut program, 3, at(900)), (0, Some(at(1200))));
+    assert_eq!(pods(&mut program, 3, at(1200)), (1, None));
 }
 
 #[test]
