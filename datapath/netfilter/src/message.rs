@@ -169,9 +169,33 @@ pub(crate) fn get_table(table: &str) -> Vec<u8> {
 
 /// Asks for something of the `inet` family, or with [`DUMP`] for all that fits.
 pub(crate) fn inet_request(command: u16, flags: u16, attributes: &Attributes) -> Vec<u8> {
+    nftables_request(FAMILY_INET, command, flags, attributes)
+}
+
+/// The same of any family of tables (`NFPROTO_*`).
+pub(crate) fn nftables_request(family: u8, command: u16, flags: u16, attributes: &Attributes) -> Vec<u8> {
     let mut messages = Messages::new();
-    messages.inet(command, flags, 1, attributes);
+    messages.push(SUBSYSTEM_NFTABLES << 8 | command, flags, 1, family, 0, attributes);
     messages.0
+}
+
+/// Packets that each rule of a chain has counted, in order, as answers to [`GET_RULE`] tell them; `None` if one has no counter
+/// or too many. `NFTA_RULE_EXPRESSIONS` 4.
+pub(crate) fn counted(rules: &[Vec<u8>]) -> Option<Vec<u64>> {
+    let of_rule = |rule: &Vec<u8>| {
+        let expressions = attributes(find(rule, 4)?)?;
+        let mut counters = expressions.into_iter().filter_map(|(_, expression)| packets(expression));
+        counters.next().filter(|_| counters.next().is_none())
+    };
+    rules.iter().map(of_rule).collect()
+}
+
+/// Packets that an expression has counted; `None` if it is no counter. `NFTA_EXPR_NAME` 1, `_DATA` 2;
+/// `NFTA_COUNTER_PACKETS` 2.
+pub(crate) fn packets(expression: &[u8]) -> Option<u64> {
+    let is_counter = find(expression, 1)? == b"counter\0";
+    let packets = find(find(expression, 2).filter(|_| is_counter)?, 2)?;
+    packets.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// A batch that would make an `inet` table with a nat chain at `priority`, without the message that ends a batch: the

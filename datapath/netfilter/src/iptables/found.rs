@@ -147,5 +147,19 @@ impl InTable {
     }
 }
 
+/// Packets that the rules of our chains have counted, in order, in a text with counters.
+pub(super) fn counted(text: &str) -> BTreeMap<Name, Vec<u64>> {
+    let mut counted: BTreeMap<Name, Vec<u64>> = BTreeMap::new();
+    for line in text.lines() {
+        let Some((counter, rule)) = line.strip_prefix('[').and_then(|line| line.split_once("] -A ")) else { continue };
+        let packets = counter.split_once(':').and_then(|(packets, _)| packets.parse().ok());
+        let chain = rule.split(' ').next().and_then(Name::new);
+        if let (Some(packets), Some(chain)) = (packets, chain) {
+            counted.entry(chain).or_default().push(packets);
+        }
+    }
+    counted
+}
+
 #[cfg(test)]
 mod tests;

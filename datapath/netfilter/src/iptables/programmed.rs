@@ -1,5 +1,7 @@
 //! Our chains in the kernel.
 
+mod flows;
+
 use super::found::Difference;
 use super::programs::{Programs, Variant, names};
 use super::rules::Name;
@@ -9,7 +11,9 @@ use crate::message;
 use crate::netlink::{Connection, NetlinkError};
 use crate::nftables::Resets;
 use crate::watch::{Concern, Heard, Watch};
-use portreeve_table::{Applied, Engine, EngineError, Family, ForwardingTable, Goal, Integrity, Interface, Keeps, Op};
+use portreeve_table::{
+    Applied, Engine, EngineError, Family, ForwardingTable, Goal, Integrity, Interface, Keeps, Op, PodFlows, ServiceKey,
+};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -64,6 +68,12 @@ pub enum ApplyError {
         /// The first chain that differs.
         chain: String,
     },
+    /// A chain of ours has other rules than were written.
+    #[error("chain {0} is not as it was written; what it has counted can be told when it has been mended")]
+    Uncounted(String),
+    /// There are no rules of ours.
+    #[error("nothing is programmed yet; it can be asked again after the next round")]
+    Nothing,
     /// An interface cannot be named.
     #[error(
         "iptables would take the uplink name `{}` for a pattern: rename the interface or choose another backend",
@@ -98,6 +108,8 @@ pub struct Programmed {
     seen_at: Option<u32>,
     /// Process ids of the programs that have written for us since others were last listened to.
     own: Vec<u32>,
+    /// What was counted when all of it was read last, where less cannot be.
+    counted: Option<flows::Counted>,
 }
 
 impl Programmed {
@@ -121,6 +133,7 @@ impl Programmed {
             in_force: None,
             seen_at: None,
             own: Vec::new(),
+            counted: None,
         })
     }
 
@@ -128,6 +141,7 @@ impl Programmed {
         if let Some(odd) = goal.uplinks.iter().find(|uplink| is_pattern(uplink.as_str())) {
             return Err(ApplyError::Uplink(odd.clone()));
         }
+        self.counted = None;
         // Until the programs have said that they did, nothing is known of what is in force.
         let Some(mut ruleset) = self.in_force.take() else { return self.replace(Ruleset::render(goal)) };
         let changes = ruleset.follow(goal, steps);
@@ -280,6 +294,10 @@ impl Engine for Programmed {
 
     fn integrity(&mut self) -> Result<Integrity, EngineError> {
         Ok(self.look()?)
+    }
+
+    fn flows(&mut self, service: &ServiceKey) -> Result<Vec<PodFlows>, EngineError> {
+        Ok(self.counted(service)?)
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {

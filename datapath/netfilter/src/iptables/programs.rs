@@ -1,9 +1,11 @@
 //! The programs of iptables, one pair for each family.
 
 use super::ApplyError;
-use super::found::Found;
+use super::found::{self, Found};
+use super::rules::{Name, Table};
 use super::ruleset::Section;
 use portreeve_table::Family;
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -100,12 +102,21 @@ impl Programs {
 
     /// All tables that there are: none comes to be by being looked at.
     pub(super) fn save(&self) -> Result<Found, ApplyError> {
-        let (_, output) = run(&self.save, &[], "")?;
+        Ok(Found::read(&self.shown(&[])?))
+    }
+
+    /// How many packets each rule of our chains in a table has counted, in order.
+    pub(super) fn counted(&self, table: Table) -> Result<BTreeMap<Name, Vec<u64>>, ApplyError> {
+        Ok(found::counted(&self.shown(&["-c", "-t", table.as_str()])?))
+    }
+
+    fn shown(&self, arguments: &[&str]) -> Result<String, ApplyError> {
+        let (_, output) = run(&self.save, arguments, "")?;
         if !output.status.success() {
             let says = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
             return Err(ApplyError::Unread { program: self.save.clone(), says });
         }
-        Ok(Found::read(&String::from_utf8_lossy(&output.stdout)))
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
 

@@ -8,6 +8,8 @@
 //! chain of ours. No mark is needed, and none can be taken for ours: a packet is held against the frontend's own address
 //! and port in all three.
 //!
+//! Each rule that delivers counts the new flows of its Pod, in a chain that nobody but its Service changes.
+//!
 //! Tables are committed one after the other. So that no flow falls between them, what refuses is there before nat stops
 //! delivering, and goes after it has begun ([`Ruleset::follow`]).
 //!
@@ -32,7 +34,7 @@ use super::rules::{Chains, Match, Name, Rule, Table, Verdict};
 use ipnet::IpNet;
 use portreeve_table::{Family, FrontendHost, Goal, Interface, Protocol, ServiceEntry, ServiceKey};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Everything that our chains hold.
@@ -64,6 +66,9 @@ struct Content {
 /// A frontend within the lookups of a table.
 type Spot = (Protocol, Place, Key);
 
+/// By chain of nat: places of rules that deliver, with the flows that they count.
+pub(crate) type Counters = BTreeMap<(Family, Name), Vec<(usize, Protocol, SocketAddr)>>;
+
 /// What some Services add, by family and table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Part {
@@ -91,6 +96,30 @@ impl Ruleset {
         chains.extend(own.iter().map(|(name, rules)| (name.clone(), rules.clone())));
         chains.extend(lookups.values().flat_map(Lookup::chains));
         chains
+    }
+
+    /// Where new flows of a Service are counted.
+    pub(crate) fn counters(&self, key: &ServiceKey) -> Counters {
+        let mut counters = Counters::new();
+        for ((family, table), chains) in self.part(&[key.clone()].into()).chains {
+            for (name, rules) in chains.into_iter().filter(|_| table == Table::Nat) {
+                let delivers = rules.iter().enumerate().filter_map(|(number, rule)| {
+                    let protocol = rule.matches.iter().find_map(|wanted| match wanted {
+                        Match::Protocol(protocol) => Some(*protocol),
+                        _ => None,
+                    });
+                    match rule.verdict {
+                        Verdict::Deliver(pod) => Some((number, protocol?, pod)),
+                        _ => None,
+                    }
+                });
+                let delivers: Vec<_> = delivers.collect();
+                if !delivers.is_empty() {
+                    counters.insert((family, name), delivers);
+                }
+            }
+        }
+        counters
     }
 
     /// Whether anything is claimed in a family.

@@ -94,6 +94,7 @@ pub(crate) fn as_many_new_flows_are_counted_as_came<E: Engine + 'static>(open: f
     assert_eq!(engine.flows("other"), expected([(Tcp, POD[0], 0)]));
     assert_eq!(engine.flows("nobody"), BTreeMap::new());
 
+    assert_eq!(engine.flows("sticky"), expected([(Tcp, POD[0], 0), (Tcp, POD[1], 0)]));
     let bound = answers(world.tcp("192.0.2.30:80")).0;
     for _ in 0..5 {
         assert_eq!(answers(world.tcp("192.0.2.30:80")).0, bound);

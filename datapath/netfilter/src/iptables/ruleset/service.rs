@@ -135,12 +135,10 @@ impl Adding<'_> {
         self.leaf(Table::Nat, Verdict::Goto(name));
     }
 
-    /// To the only Pod, or through a chain that all frontends of the port share.
+    /// Through a chain that all frontends of the port share, even to an only Pod: the chains of a lookup are written anew
+    /// when frontends beside it come and go, and what their rules have counted is forgotten with them.
     fn delivery(&mut self, affinity_seconds: Option<u32>) -> Verdict {
         let takers: Vec<(SocketAddr, u64)> = takers(self.port).collect();
-        if let ([(pod, _)], None) = (takers.as_slice(), affinity_seconds) {
-            return Verdict::Deliver(*pod);
-        }
         let own = self.own.port(&self.port.name, self.port.family, self.port.protocol);
         let rules = match affinity_seconds {
             None => self.draw(&takers, Verdict::Deliver),

@@ -41,25 +41,18 @@ impl Programmed {
         let answers = self.kernel.list(&asking(TABLE, set, &keys), 1)?;
         let counted = answers.iter().map(|answer| {
             let element = message::find(answer, 3).and_then(|list| message::find(list, 1));
-            element.and_then(|element| message::find(element, 7)).and_then(packets)
+            element.and_then(|element| message::find(element, 7)).and_then(message::packets)
         });
         let counted: Option<Vec<u64>> = counted.collect();
         counted.filter(|counted| counted.len() == keys.len()).ok_or(NetlinkError::Malformed)
     }
 
-    /// `NFTA_RULE_TABLE` 1, `_CHAIN` 2, `_EXPRESSIONS` 4; `NFTA_LIST_ELEM` 1.
+    /// Of the one rule of a chain that counts. `NFTA_RULE_TABLE` 1, `_CHAIN` 2, `_EXPRESSIONS` 4; `NFTA_LIST_ELEM` 1.
     fn in_chain(&self, chain: &str) -> Result<u64, NetlinkError> {
         let request = message::inet_request(GET_RULE, DUMP, &Attributes::new().text(1, TABLE).text(2, chain));
         let rules = self.kernel.list(&request, 1)?;
         let expressions = rules.iter().filter_map(|rule| message::attributes(message::find(rule, 4)?)).flatten();
-        let mut counted = expressions.filter_map(|(_, expression)| packets(expression));
+        let mut counted = expressions.filter_map(|(_, expression)| message::packets(expression));
         counted.next().ok_or(NetlinkError::Malformed)
     }
-}
-
-/// `NFTA_EXPR_NAME` 1, `_DATA` 2; `NFTA_COUNTER_PACKETS` 2.
-fn packets(expression: &[u8]) -> Option<u64> {
-    let is_counter = message::find(expression, 1)? == b"counter\0";
-    let packets = message::find(message::find(expression, 2).filter(|_| is_counter)?, 2)?;
-    packets.try_into().ok().map(u64::from_be_bytes)
 }
