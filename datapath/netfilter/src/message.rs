@@ -162,9 +162,7 @@ pub(crate) fn get_generation() -> Vec<u8> {
 
 /// Asks for what the kernel knows of a table as a whole.
 pub(crate) fn get_table(table: &str) -> Vec<u8> {
-    let mut messages = Messages::new();
-    messages.inet(GET_TABLE, ACK, 1, &Attributes::new().text(1, table));
-    messages.0
+    inet_request(GET_TABLE, ACK, &Attributes::new().text(1, table))
 }
 
 /// Asks for something of the `inet` family, or with [`DUMP`] for all that fits.

@@ -262,7 +262,8 @@ by_both! {
     what_others_do_to_our_chains_is_noticed_and_mended => others_changes;
     a_refused_step_is_named_and_the_next_makes_everything_anew => refused_step;
     refusals_win_over_a_proxy_in_iptables_mode => beside::iptables_mode;
-    what_is_dropped_is_so_before_a_proxy_in_nftables_mode => beside::nftables_mode;
+    what_is_dropped_is_so_before_a_proxy_in_nftables => beside::dropped;
+    beside_a_kube_proxy_in_nftables_mode_all_is_left_to_it => beside::nftables_mode;
     a_sender_that_expects_no_answer_keeps_its_pod => beside::one_way;
     ten_thousand_services_are_written_and_one_more_is_a_small_change => cost::ten_thousand;
 }

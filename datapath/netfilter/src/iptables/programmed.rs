@@ -1,6 +1,7 @@
 //! Our chains in the kernel.
 
 mod flows;
+mod proxy;
 
 use super::found::Difference;
 use super::programs::{Programs, Variant, names};
@@ -68,6 +69,12 @@ pub enum ApplyError {
         /// The first chain that differs.
         chain: String,
     },
+    /// Another proxy would decide before us.
+    #[error(
+        "kube-proxy programs nftables on this node (table {0} kube-proxy) and would decide before iptables does: it serves \
+         all Services until that changes; set spec.backend to Nftables or Auto in the DatapathConfig"
+    )]
+    Behind(&'static str),
     /// A chain of ours has other rules than were written.
     #[error("chain {0} is not as it was written; what it has counted can be told when it has been mended")]
     Uncounted(String),
@@ -214,6 +221,10 @@ impl Programmed {
     /// there is nothing that tells of changes, and they are read each time.
     fn look(&mut self) -> Result<Integrity, ApplyError> {
         let heard = self.hear()?;
+        if self.is_behind()?.is_some() {
+            self.in_force = None;
+            return Ok(Integrity::Lost);
+        }
         let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
         let same = match (heard, self.seen_at) {
             (Heard::Nothing, seen_at) => seen_at.is_some(),
@@ -267,6 +278,10 @@ impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         let before = self.in_force.as_ref();
         self.flows.note(steps, |service| before?.entry(service), goal.table);
+        if let Some(family) = self.is_behind()? {
+            self.clear()?;
+            return Err(ApplyError::Behind(family).into());
+        }
         let applied = self.program(goal, steps)?;
         // What others did meanwhile is found when the rules are read the next time.
         if self.hear()? != Heard::Nothing {

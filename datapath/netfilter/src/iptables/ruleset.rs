@@ -15,9 +15,8 @@
 //!
 //! Where this engine cannot do as that of nftables does, or as the oracle says:
 //! - `onNoLocal: Forward` leaves the packet to kube-proxy, and the mode `Balance` delivers as `Local` does (both engines).
-//! - Beside a kube-proxy in nftables mode, `onNoLocal: Reject` becomes its `Drop`: it drops at prerouting, where iptables
-//!   cannot reject. And whichever of it and us came later to the hook of translation is asked first: it may deliver, to
-//!   the same Pods, but without our affinity. On such a node nftables is the better engine.
+//! - Beside a kube-proxy in nftables mode it does nothing: whichever of it and us came later to the hook of translation is
+//!   asked first, and that is not ours to say. It leaves all to kube-proxy and tells so.
 //! - A rejected flow to an address that the node has no route for gets the kernel's "unreachable" and not ours.
 //! - A Pod remembers the last 100 clients that are bound to it (`ip_list_tot` of the module `xt_recent`), as kube-proxy's
 //!   in iptables mode does, and not 65,535.

@@ -1,10 +1,10 @@
 //! Beside other proxies, and beside flows that were there before.
 
 use super::{Variant, load};
-use crate::nftables::testing::{elsewhere, port, service, table, without_local};
+use crate::nftables::testing::{Driven, elsewhere, port, service, table, without_local};
 use crate::packets::{POD, World, answers, fails};
-use portreeve_table::OnNoLocal;
 use portreeve_table::Protocol::{Tcp, Udp};
+use portreeve_table::{Applied, Integrity, OnNoLocal};
 use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::path::Path;
@@ -23,12 +23,17 @@ COMMIT
 COMMIT
 ";
 
-const NFTABLES_MODE: &str = "table ip kube-proxy {
+/// As kube-proxy in nftables mode has it, but for the name.
+const NFTABLES: &str = "table ip NAME {
     chain nat-prerouting {
         type nat hook prerouting priority dstnat; policy accept;
         ip daddr 192.0.2.99 tcp dport 80 dnat to 192.0.2.98:80
     }
 }";
+
+fn nft(text: String) {
+    load(Path::new("nft"), &["-f", "-"], &text);
+}
 
 pub(super) fn iptables_mode(variant: Variant) {
     let world = World::new();
@@ -46,12 +51,48 @@ pub(super) fn iptables_mode(variant: Variant) {
     assert_eq!(answers(world.tcp("192.0.2.99:80")).0, POD[0]);
 }
 
-pub(super) fn nftables_mode(variant: Variant) {
+pub(super) fn dropped(variant: Variant) {
     let world = World::new();
-    world.node.run(|| load(Path::new("nft"), &["-f", "-"], NFTABLES_MODE));
+    world.node.run(|| nft(NFTABLES.replace("NAME", "theirs")));
     assert_eq!(answers(world.tcp("192.0.2.99:80")).0, "192.0.2.98:80", "the proxy alone");
     apply(&world, variant, &table([("a", service([elsewhere(Tcp, &["192.0.2.99"], 80)]))]));
     assert_eq!(fails(world.tcp("192.0.2.99:80")), ErrorKind::TimedOut);
+}
+
+/// kube-proxy comes, or changes to that mode, while we are there, and goes again.
+pub(super) fn nftables_mode(variant: Variant) {
+    let world = World::new();
+    let ours = || table([("a", service([port(Tcp, &["192.0.2.99"], 80, 0, &POD[..1])]))]);
+    let driven = world.node.run(move || {
+        let mut driven = Driven::by(variant.open(), "eth0");
+        driven.apply(&ours()).unwrap();
+        driven
+    });
+    assert_eq!(answers(world.tcp("192.0.2.99:80")).0, POD[0]);
+    let mut driven = world.node.run(move || {
+        let mut driven = driven;
+        nft(NFTABLES.replace("NAME", "kube-proxy"));
+        assert_eq!(driven.integrity(), Integrity::Lost);
+        for _ in 0..2 {
+            let error = driven.apply(&ours()).unwrap_err().to_string();
+            assert!(error.starts_with("kube-proxy programs nftables on this node (table ip kube-proxy)"), "{error}");
+            assert!(error.contains("set spec.backend to Nftables or Auto in the DatapathConfig"), "{error}");
+            assert_eq!(variant.listed(), [""; 0]);
+        }
+        driven
+    });
+    assert_eq!(answers(world.tcp("192.0.2.99:80")).0, "192.0.2.98:80", "it serves all");
+    world.node.run(move || {
+        let error = Driven::by(variant.open(), "eth0").apply(&ours()).unwrap_err().to_string();
+        assert!(error.starts_with("kube-proxy"), "a new life sees it too: {error}");
+        nft("delete table ip kube-proxy; table ip6 kube-proxy { chain c { type nat hook prerouting priority dstnat; }; }".into());
+        let error = driven.apply(&ours()).unwrap_err().to_string();
+        assert!(error.contains("(table ip6 kube-proxy)"), "{error}");
+        nft("delete table ip6 kube-proxy; table inet kube-proxy { }; table ip kube-proxy-2 { }".into());
+        assert_eq!(driven.apply(&ours()).unwrap(), Applied::Replaced);
+        assert_eq!(driven.integrity(), Integrity::Intact);
+    });
+    assert_eq!(answers(world.tcp("192.0.2.99:80")).0, POD[0], "it has gone");
 }
 
 /// Until its Pod answers, all packets of a flow count as new ones to the kernel.
