@@ -244,10 +244,21 @@ async fn the_agent_uses_every_right_it_has_and_wants_no_other() {
     // Without an uplink nothing is programmed: this agent runs on the machine itself, whose packets are not ours.
     let config = json!({
         "apiVersion": "portreeve.io/v1alpha1", "kind": "DatapathConfig", "metadata": {"name": "default"},
-        "spec": {"uplinks": {"interfaces": ["none-such"]}},
+        "spec": {"uplinks": {"interfaces": ["none-such"]}, "capacity": {"frontends": 1}},
     });
     http.create(&config).await.ok();
-    let args = [kubeconfig, "--node-name=n1".to_owned(), format!("--namespace={}", names::NAMESPACE)];
+    // A Service that does not fit is something to say in an Event.
+    let namespace = site.namespace("rights").await;
+    let ports = json!([{"name": "one", "port": 80}, {"name": "two", "port": 81}]);
+    let spec = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "ports": ports});
+    http.create(&objects::service(&namespace, "big", spec)).await.ok();
+    let directive = json!({
+        "apiVersion": "portreeve.io/v1alpha1", "kind": "ServiceTraffic",
+        "metadata": {"name": "big", "namespace": namespace}, "spec": {"mode": "Local"},
+    });
+    http.create(&directive).await.ok();
+    let socket = format!("--admin-socket={}", site.log.join("agent.sock").display());
+    let args = [kubeconfig, "--node-name=n1".to_owned(), format!("--namespace={}", names::NAMESPACE), socket];
     let agent = Daemon::start("agent-n1", names::AGENT, site.log.join("agent.log"), &args);
     let report = "/apis/portreeve.io/v1alpha1/nodedatapaths/n1";
     eventually("the agent reports", async || {
@@ -256,6 +267,14 @@ async fn the_agent_uses_every_right_it_has_and_wants_no_other() {
     })
     .await;
     exact(&site, names::AGENT, &roles).await;
+    for (place, reason) in [(namespace.as_str(), "ServiceRefused"), ("default", "ServicesRefused")] {
+        eventually("the Service that does not fit is told", async || {
+            let events = http.get(&format!("/apis/events.k8s.io/v1/namespaces/{place}/events")).await.ok();
+            let mut said = events["items"].as_array().into_iter().flatten().map(|event| &event["reason"]);
+            holds(said.any(|said| said == reason), &events)
+        })
+        .await;
+    }
     assert!(!agent.log().to_lowercase().contains("forbidden"), "{}", agent.log());
     agent.stop();
 }

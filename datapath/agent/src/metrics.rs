@@ -55,6 +55,7 @@ pub(crate) struct AgentMetrics {
     rounds: Family<ByBackendAndResult, Counter>,
     repairs: Counter,
     repairs_asked: Counter,
+    events_dropped: Counter,
     health_checks: Family<ByCode, Counter>,
     health_check_ports: Gauge,
     sync_proxy_rules: Histogram,
@@ -77,6 +78,7 @@ impl AgentMetrics {
             rounds: Family::default(),
             repairs: Counter::default(),
             repairs_asked: Counter::default(),
+            events_dropped: Counter::default(),
             health_checks: Family::default(),
             health_check_ports: Gauge::default(),
             sync_proxy_rules: Histogram::new(exponential_buckets(0.001, 2.0, 15)),
@@ -183,6 +185,11 @@ impl AgentMetrics {
     /// Somebody had everything made anew.
     pub(crate) fn repair_asked(&self) {
         self.repairs_asked.inc();
+    }
+
+    /// An Event found no room on its way.
+    pub(crate) fn event_dropped(&self) {
+        self.events_dropped.inc();
     }
 
     /// A health check was answered.

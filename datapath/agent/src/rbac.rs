@@ -3,19 +3,22 @@
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use portreeve_crds::names;
 
-/// Rules of the agent's ClusterRole: what it watches, and its own NodeDatapath.
+/// Rules of the agent's ClusterRole: what it watches, its own NodeDatapath, and Events; a Service that an Event is about is
+/// read for its uid.
 ///
 /// `create` cannot be bound to a name (the name is not known to the authorizer), and all agents share one role, so an agent
-/// could write another node's report; it can write nothing else.
+/// could write another node's report; beside Events it can write nothing else.
 #[must_use]
 pub fn cluster_rules() -> Vec<PolicyRule> {
     let watch = ["list", "watch"].as_slice();
     vec![
         rule("", &["services", "nodes"], watch),
+        rule("", &["services"], &["get"]),
         rule("discovery.k8s.io", &["endpointslices"], watch),
         rule(names::GROUP, &["servicetraffics", "datapathconfigs"], watch),
         rule(names::GROUP, &["nodedatapaths"], &["get", "create", "patch"]),
         rule(names::GROUP, &["nodedatapaths/status"], &["patch"]),
+        rule("events.k8s.io", &["events"], &["create"]),
     ]
 }
 
@@ -43,11 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agent_writes_nothing_but_node_datapaths() {
+    fn the_agent_writes_nothing_but_node_datapaths_and_makes_events() {
         for rule in [cluster_rules(), namespace_rules()].concat() {
             let writes = rule.verbs.iter().any(|verb| !["get", "list", "watch"].contains(&verb.as_str()));
             let resources = rule.resources.unwrap_or_default();
-            assert!(!writes || resources.iter().all(|resource| resource.starts_with("nodedatapaths")), "{resources:?}");
+            let own = resources.iter().all(|resource| resource.starts_with("nodedatapaths"));
+            let events = resources == ["events"] && rule.verbs == ["create"];
+            assert!(!writes || own || events, "{resources:?}");
             assert!(!rule.verbs.iter().chain(&resources).any(|word| word == "*"));
         }
     }

@@ -5,6 +5,7 @@ use crate::ask::{self, Asked, Clock};
 use crate::health::{self, HealthChecks};
 use crate::links::Links;
 use crate::metrics::AgentMetrics;
+use crate::notice::{self, Notices};
 use crate::program::{Program, Standing, Wanted};
 use crate::publish;
 use crate::report::{self, Facts, Report};
@@ -22,6 +23,7 @@ use portreeve_ebpf::Ebpf;
 use portreeve_netfilter::{Iptables, Nftables, iptables, nftables};
 use portreeve_runtime::admin::{self, Health};
 use portreeve_runtime::client;
+use portreeve_runtime::events::Recorder;
 use portreeve_runtime::metrics::Metrics;
 use portreeve_runtime::shutdown::{Ended, Plan, Shutdown};
 use portreeve_table::{Applied, Backend, BackendKind, Capabilities, Engine, EngineError, Interface, Probe, ServiceKey};
@@ -69,6 +71,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let client = client::connect(&args.client, "agent", VERSION, metrics.client.clone()).await?;
     let (reports, reported) = channel::channel(None);
     shutdown.spawn(publish::run(client.clone(), reported, own.clone(), shutdown.stop()));
+    let recorder = Recorder::new(client.clone(), "portreeve.io/agent", &node_name, &metrics);
+    let (notices, told) = Notices::new(own.clone());
+    shutdown.spawn(notice::run(client.clone(), recorder, told, shutdown.stop()));
     let (requests, asked) = mpsc::channel(1);
     shutdown.spawn(ask::serve(args.admin_socket, node_name.clone(), requests, shutdown.stop()));
     let (links, changes) = open_links();
@@ -89,6 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             lingering: None,
         },
         checks,
+        notices,
         links,
         metrics: own,
         reports,
@@ -166,6 +172,7 @@ struct Agent {
     triggers: Vec<Timestamp>,
     facts: Facts,
     checks: HealthChecks,
+    notices: Notices,
     links: Result<Links, String>,
     metrics: AgentMetrics,
     reports: channel::Sender<Option<Report>>,
@@ -275,6 +282,7 @@ impl Agent {
                 self.triggers.extend(trigger);
             }
         }
+        self.notices.refused(&changes.refused);
         self.checks.note(&changes);
         self.program.note(changes);
         if decides {
@@ -383,6 +391,7 @@ impl Agent {
             Ok(false) => {}
             Ok(true) => {
                 self.metrics.repaired();
+                self.notices.disturbed();
                 tracing::warn!("Somebody else changed what this agent programmed; it is made anew");
             }
             Err(error) => {
@@ -409,6 +418,7 @@ impl Agent {
         let (table, eligible) = (&self.state.compiled().table, self.state.eligible());
         self.checks.observe(table, eligible, self.program.standing(), Instant::now());
         self.facts.health_checks = self.checks.left().map(str::to_owned);
+        self.notices.say(&self.state, self.program.standing(), Instant::now());
         self.metrics.observe(&self.state);
         self.synced.send_replace(self.state.waiting_for().is_empty());
         self.facts.lingering = self.program.lingering().map(str::to_owned);

@@ -211,6 +211,11 @@ impl State {
         self.node.as_ref()
     }
 
+    /// Names of all nodes.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.pod_ranges.keys().map(|name| &**name)
+    }
+
     /// Whether load balancers should send this node new connections, as far as its Node says. It is until it says otherwise.
     pub(crate) const fn eligible(&self) -> bool {
         self.eligible
