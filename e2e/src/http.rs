@@ -102,6 +102,20 @@ pub enum HttpFailure {
     NotHttp,
 }
 
+impl HttpFailure {
+    /// What the kernel said to whoever tried to connect.
+    pub fn of_connect(error: &std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Self::Unreachable,
+            ErrorKind::TimedOut => Self::Timeout,
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => Self::Broken,
+            // EACCES is how "administratively prohibited" arrives.
+            ErrorKind::PermissionDenied => Self::Unreachable,
+            _ => Self::Refused,
+        }
+    }
+}
+
 impl fmt::Display for HttpFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -128,7 +142,7 @@ pub async fn get(target: &Target, timeout: Duration) -> HttpOutcome {
 type Answer = (u16, Vec<(String, String)>, String);
 
 async fn exchange(target: &Target) -> Result<Answer, HttpFailure> {
-    let mut stream = TcpStream::connect(target.address).await.map_err(|e| connect_failure(&e))?;
+    let mut stream = TcpStream::connect(target.address).await.map_err(|e| HttpFailure::of_connect(&e))?;
     let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.address);
     stream.write_all(request.as_bytes()).await.map_err(|_| HttpFailure::Broken)?;
     let mut raw = Vec::new();
@@ -137,17 +151,6 @@ async fn exchange(target: &Target) -> Result<Answer, HttpFailure> {
         return Err(HttpFailure::Broken);
     }
     parse(&raw).ok_or(HttpFailure::NotHttp)
-}
-
-fn connect_failure(error: &std::io::Error) -> HttpFailure {
-    match error.kind() {
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => HttpFailure::Unreachable,
-        ErrorKind::TimedOut => HttpFailure::Timeout,
-        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted => HttpFailure::Broken,
-        // EACCES is how "administratively prohibited" arrives.
-        ErrorKind::PermissionDenied => HttpFailure::Unreachable,
-        _ => HttpFailure::Refused,
-    }
 }
 
 /// Splits an answer that was ended by closing the connection.
