@@ -102,6 +102,12 @@ impl HealthChecks {
         self.left.as_deref().filter(|_| !self.in_force.is_empty())
     }
 
+    /// Why nobody listens here; nothing if somebody does.
+    #[cfg(test)]
+    pub(crate) fn refused(&self) -> Option<&str> {
+        self.left.as_deref()
+    }
+
     /// Notes what has changed, for the next round.
     pub(crate) fn note(&mut self, changes: &Changes) {
         let Changes { added, updated, removed, .. } = changes;

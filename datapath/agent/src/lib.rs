@@ -10,6 +10,8 @@
 
 pub mod args;
 mod ask;
+#[cfg(test)]
+mod capabilities;
 mod choose;
 mod health;
 mod links;
