@@ -1,5 +1,9 @@
 //! What iptables-save(8) shows of our chains, and how it differs from what was written.
 
+mod told;
+
+pub(super) use told::Owners;
+
 use super::rules::{Chains, Name, Rule, Table};
 use super::ruleset::{Ruleset, Section, hook};
 use super::text::parse;

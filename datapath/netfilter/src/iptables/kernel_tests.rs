@@ -3,6 +3,7 @@
 
 mod beside;
 mod cost;
+mod read_back;
 mod unread;
 
 use super::Programmed;
@@ -265,5 +266,6 @@ by_both! {
     what_is_dropped_is_so_before_a_proxy_in_nftables => beside::dropped;
     beside_a_kube_proxy_in_nftables_mode_all_is_left_to_it => beside::nftables_mode;
     a_sender_that_expects_no_answer_keeps_its_pod => beside::one_way;
+    whatever_somebody_does_to_our_chains_is_told_with_the_service_that_it_touches => read_back::tampered;
     ten_thousand_services_are_written_and_one_more_is_a_small_change => cost::ten_thousand;
 }

@@ -145,7 +145,8 @@ impl Lookup {
         rules.collect()
     }
 
-    fn leaf(&self, key: Key, leaf: &Leaf) -> Vec<Rule> {
+    /// The rules for one frontend, wherever they are.
+    pub(crate) fn leaf(&self, key: Key, leaf: &Leaf) -> Vec<Rule> {
         let port = || Match::Ports(self.protocol, key.port, key.port);
         let elsewhere = leaf
             .hidden_at

@@ -2,6 +2,7 @@
 
 mod flows;
 mod proxy;
+mod read_back;
 
 use super::found::Difference;
 use super::programs::{Programs, Variant, names};
@@ -313,6 +314,10 @@ impl Engine for Programmed {
 
     fn flows(&mut self, service: &ServiceKey) -> Result<Vec<PodFlows>, EngineError> {
         Ok(self.counted(service)?)
+    }
+
+    fn read_back(&mut self) -> Result<Vec<portreeve_table::Difference>, EngineError> {
+        Ok(self.compare()?)
     }
 
     fn remove(&mut self) -> Result<(), EngineError> {

@@ -76,6 +76,11 @@ impl Rule {
     pub(crate) fn new(matches: impl Into<Vec<Match>>, verdict: Verdict) -> Self {
         Self { matches: matches.into(), verdict }
     }
+
+    /// What it matches, in words.
+    pub(crate) fn matched(&self) -> String {
+        self.matches.iter().map(|wanted| format!("{wanted} ")).collect()
+    }
 }
 
 /// Part of a rule that a packet must agree with.

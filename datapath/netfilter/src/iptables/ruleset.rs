@@ -27,6 +27,7 @@ mod service;
 
 pub(crate) use changes::Section;
 
+use super::found::Owners;
 use super::lookup::{Key, Leaf, Lookup, Place};
 use super::names;
 use super::rules::{Chains, Match, Name, Rule, Table, Verdict};
@@ -119,6 +120,23 @@ impl Ruleset {
             }
         }
         counters
+    }
+
+    /// Whose what is.
+    pub(crate) fn owners(&self, family: Family, table: Table) -> Owners {
+        let mut owners = Owners::default();
+        let lookups = self.tables.get(&(family, table)).map(|content| &content.lookups);
+        for key in self.services.keys() {
+            let mut part = self.part(&[key.clone()].into());
+            let chains = part.chains.remove(&(family, table)).unwrap_or_default();
+            owners.chains.extend(chains.into_keys().map(|name| (name, key.clone())));
+            for ((protocol, place, at), leaf) in part.leaves.remove(&(family, table)).unwrap_or_default() {
+                let lookup = lookups.and_then(|lookups| lookups.get(&(protocol, place)));
+                let rules = lookup.map(|lookup| lookup.leaf(at, &leaf)).unwrap_or_default();
+                owners.matches.extend(rules.iter().map(|rule| (rule.matched(), key.clone())));
+            }
+        }
+        owners
     }
 
     /// Whether anything is claimed in a family.

@@ -27,7 +27,7 @@ pub(super) fn ten_thousand(variant: Variant) {
     let counts: &[usize] = if initial_user_namespace() { &[1, 1_000, 10_000] } else { &[1, 100] };
     for count in counts.iter().copied() {
         let (before, after) = (many(count), many(count + 1));
-        let (whole, one, look) = Namespace::new().run(move || {
+        let (whole, one, look, back) = Namespace::new().run(move || {
             let mut driven = Driven::by(variant.open(), "eth0");
             let begin = Instant::now();
             assert_eq!(driven.apply(&before).unwrap(), Applied::Replaced);
@@ -38,8 +38,14 @@ pub(super) fn ten_thousand(variant: Variant) {
             assert!(chains <= 12, "{chains} chains for one Service");
             let begin = Instant::now();
             assert_eq!(driven.integrity(), Integrity::Intact);
-            (whole, one, begin.elapsed())
+            let look = begin.elapsed();
+            let begin = Instant::now();
+            assert_eq!(driven.read_back(), []);
+            (whole, one, look, begin.elapsed())
         });
-        eprintln!("{}: {count} Services in {whole:?}, one more in {one:?}, read back in {look:?}", variant.0);
+        eprintln!(
+            "{}: {count} Services in {whole:?}, one more in {one:?}, looked after in {look:?}, read back in {back:?}",
+            variant.0
+        );
     }
 }
