@@ -17,6 +17,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use portreeve_ask::Answer;
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// Runs `balance`.
@@ -75,8 +76,11 @@ fn counts(said: BTreeMap<String, Said>) -> BTreeMap<String, Result<Counts, Strin
     said.into_iter().map(|(node, said)| (node, said.and_then(one))).collect()
 }
 
-/// Waits with something to look at, on a terminal.
+/// Waits with something to look at: on a terminal a bar, elsewhere one line that says that counting has begun.
 async fn wait(window: Duration, service: &str) {
+    if !std::io::stderr().is_terminal() {
+        eprintln!("counting new flows of {service} for {} s", window.as_secs_f64());
+    }
     let tick = Duration::from_millis(100);
     let bar = ProgressBar::new(u64::try_from(window.as_millis()).unwrap_or(u64::MAX));
     if let Ok(style) = ProgressStyle::with_template("{msg} {bar:30} {eta} left") {

@@ -19,7 +19,7 @@ use anyhow::{Result, ensure};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
-use self::data_path::{crash, drain, explain, flush, health, local, no_local, takeover, uninstall};
+use self::data_path::{balance, crash, drain, explain, flush, health, local, no_local, takeover, uninstall};
 use super::report::{ActReport, Measured, Report};
 use super::{Stage, install, say};
 
@@ -41,7 +41,7 @@ macro_rules! act {
 const INSTALL: &str = "install";
 
 /// The first act shows Kubernetes alone; all after the second build on the installation.
-const ACTS: [Act; 21] = [
+const ACTS: [Act; 22] = [
     act!("source-ip", "Cluster hides the client, Local keeps it, a node without Pods does not answer", source_ip::play),
     act!(
         "install",
@@ -78,6 +78,11 @@ const ACTS: [Act; 21] = [
         health::play
     ),
     act!("drain", "rolling updates behind the load balancer that checks health: no request lost", drain::play),
+    act!(
+        "balance",
+        "new flows counted by Pod, as many as were sent; what a kernel lost is told by diff and mended by it",
+        balance::play
+    ),
     act!("failover", "the leader is killed, the other replica acts", failover::play),
     act!("webhook-down", "the webhook is gone, writes go on", webhook_down::play),
     act!("metrics", "every reconcile and review shows in metrics", metrics::play),

@@ -1,6 +1,7 @@
 //! The acts of the data path: what the agents do with packets of one Service, over each backend. They share a scene: a
 //! Pod on n1, one on n2 and none on n3, behind one dual-stack node port.
 
+pub(super) mod balance;
 pub(super) mod crash;
 pub(super) mod drain;
 pub(super) mod explain;
