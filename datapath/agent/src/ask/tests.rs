@@ -1,3 +1,5 @@
+mod size;
+
 use super::server::{answer_all, listen};
 use super::*;
 use crate::program::tests::{KEEP_ALL, Kernel, program, wanted};
