@@ -161,7 +161,7 @@ pub fn slice(slice: &EndpointSlice, names: &mut Names) -> Result<Option<(Service
             address: address("endpoints.addresses", first)?,
             node: endpoint.node_name.as_deref().map(|node| names.share(node)),
             ready,
-            serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(ready),
+            serving: conditions.and_then(|conditions| conditions.serving).unwrap_or(true),
             terminating: conditions.and_then(|conditions| conditions.terminating).unwrap_or(false),
         });
     }

@@ -125,7 +125,7 @@ pub struct EndpointInput {
     pub node: Option<Arc<str>>,
     /// Condition ready (absent in the API means true).
     pub ready: bool,
-    /// Condition serving (absent in the API means as ready).
+    /// Condition serving (absent in the API means true).
     pub serving: bool,
     /// Condition terminating.
     pub terminating: bool,

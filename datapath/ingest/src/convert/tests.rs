@@ -97,11 +97,11 @@ fn web_slice(endpoints: Value) -> Value {
 }
 
 #[test]
-fn absent_conditions_mean_ready_and_serving_follows_ready() {
+fn absent_conditions_mean_ready_serving_and_not_terminating() {
     let (key, input) = read_slice(web_slice(json!([
         {"addresses": ["10.1.0.1"], "nodeName": "n1"},
         {"addresses": ["10.1.0.2"], "conditions": {"ready": false}},
-        {"addresses": ["10.1.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+        {"addresses": ["10.1.0.3"], "conditions": {"ready": false, "serving": false, "terminating": true}},
         {"addresses": []},
     ])))
     .unwrap()
@@ -109,7 +109,7 @@ fn absent_conditions_mean_ready_and_serving_follows_ready() {
     assert_eq!(key, ServiceKey::new("shop", "web"));
     assert_eq!(input.ports.len(), 1, "a port without a number matches nothing");
     let states: Vec<_> = input.endpoints.iter().map(|seen| (seen.ready, seen.serving, seen.terminating)).collect();
-    assert_eq!(states, [(true, true, false), (false, false, false), (false, true, true)]);
+    assert_eq!(states, [(true, true, false), (false, true, false), (false, false, true)]);
     assert_eq!(input.endpoints[0].node.as_deref(), Some("n1"));
 }
 
