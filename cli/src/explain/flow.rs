@@ -3,7 +3,7 @@
 use crate::world::{PodName, Programmed, Site, World};
 use k8s_openapi::api::core::v1::Service;
 use portreeve_table::input::{PortInput, ServiceInput, ServiceKind};
-use portreeve_table::{Family, NodeAnswer, Outcome, ProxyReason, Question, ServiceKey, explain_node};
+use portreeve_table::{Directive, Family, Mode, NodeAnswer, Outcome, ProxyReason, Question, ServiceKey, explain_node};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -96,6 +96,7 @@ pub(super) fn ask(mut world: World, asked: &Asked<'_>) -> Result<Answer, String>
     }
     let mut notes = world.notes;
     notes.extend(remarks(&nodes, affinity, world.hinted.contains(&key), trusted.as_deref()));
+    notes.extend(unbalanced(world.input.directives.get(&key), &world.sites));
     notes.extend(standpoint(&world.sites, asked.client.ip()));
     let pods = world.pods.into_iter().filter(|((namespace, _), _)| *namespace == *key.namespace);
     let pods = pods.map(|((_, address), pod)| (address, pod)).collect();
@@ -259,6 +260,18 @@ fn health(nodes: &[SiteAnswer]) -> Option<String> {
             names(&well),
             names(&ill)
         ),
+    })
+}
+
+/// Where mode Balance is asked for and flows stay on their nodes.
+fn unbalanced(directive: Option<&Directive>, sites: &[Site]) -> Option<String> {
+    directive.filter(|directive| directive.mode == Mode::Balance)?;
+    let kept: Vec<&str> = sites.iter().filter(|site| !site.hands_over).map(|site| &*site.node.name).collect();
+    (!kept.is_empty()).then(|| {
+        format!(
+            "Mode Balance is asked for, and the backend of {} hands no flow to other nodes: Local there.",
+            enumerate(&kept)
+        )
     })
 }
 

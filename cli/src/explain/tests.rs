@@ -113,6 +113,16 @@ fn a_node_whose_agent_failed_and_a_backend_that_hands_nothing_over_are_told_apar
 }
 
 #[test]
+fn mode_balance_is_said_to_be_local_where_no_flow_is_handed_over() {
+    let asked = CLUSTER.replace("{mode: Local, onNoLocal: Reject}", "{mode: Balance}");
+    let backend = "backend: {asked: Auto, chosen: Nftables, reason: \"-\"}, conditions:";
+    let notes = |yaml: &str| answer_of(yaml, "web", "203.0.113.7", &Narrow::default()).unwrap().notes.join(" ");
+    let without = notes(&asked.replace("conditions:", backend));
+    assert!(without.contains("hands no flow to other nodes: Local there"), "{without}");
+    assert!(!notes(CLUSTER).contains("Balance"));
+}
+
+#[test]
 fn many_pods_are_counted_in_the_matrix_and_named_in_full() {
     let pods = (10..40).map(|last| format!("- {{addresses: [10.244.0.{last}], nodeName: a}}\n      "));
     let pods: Vec<String> = pods.collect();
