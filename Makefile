@@ -19,7 +19,7 @@ help:
 	@echo 'make demo-down   end a cluster that KEEP=1 left up'
 	@echo 'make test        every check and test, the real cluster included (root)'
 	@echo 'make test-quick  checks and tests that need neither root nor a control plane'
-	@echo 'make bench       benchmarks against peers; writes target/bench/*.json'
+	@echo 'make bench       benchmarks against peers (root; ONLY=part,part); writes target/bench/*.json'
 	@echo 'make gen         regenerate CRDs, RBAC, charts, dashboards and reference pages'
 	@echo 'make image       the container image as an OCI archive, target/image/portreeve.tar'
 	@echo 'make clean       remove target/; the cache of control plane binaries in $(CACHE) stays'
@@ -41,11 +41,11 @@ test-quick: tools
 	cargo test --workspace --exclude portreeve-e2e
 
 bench: setup
-	cargo build --release --package portreeve-webhook --package portreeve-operator --bins
+	cargo build --release --package portreeve-webhook --package portreeve-operator --package portreeve-agent --bins
 	cargo build --release --package portreeve-webhook --example echo
 	cargo build --release --package portreeve-e2e --bins
-	cargo bench --package portreeve-webhook --bench decision --bench direct
-	target/release/portreeve-testbed bench
+	$(if $(ONLY),,cargo bench --package portreeve-webhook --bench decision --bench direct)
+	target/release/portreeve-testbed bench $(if $(ONLY),--only $(ONLY))
 
 gen:
 	cargo xtask gen

@@ -128,7 +128,7 @@ async fn floor(bench: &Bench) -> Result<f64> {
     let object = |n: usize| json!({"apiVersion": "portreeve.io/v1alpha1", "kind": "ServiceTraffic", "metadata": {"name": format!("s-{n}")}, "spec": {}});
     world::create(bench, (0..world::SERVICES).map(|n| (path.clone(), object(n)))).await?;
     world::write_all(
-        bench,
+        &bench.client,
         (0..world::SERVICES).map(|n| {
             let request =
                 Request::patch(format!("{path}/s-{n}/status")).header("content-type", "application/merge-patch+json");

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 pub(super) struct Programs {
     pub(super) operator: PathBuf,
     pub(super) webhook: PathBuf,
+    pub(super) agent: PathBuf,
     /// The example `echo` of the webhook's package.
     pub(super) echo: PathBuf,
 }
@@ -27,6 +28,7 @@ impl Programs {
         Ok(Self {
             operator: found("portreeve-operator")?,
             webhook: found("portreeve-webhook")?,
+            agent: found("portreeve-agent")?,
             echo: found("examples/echo")?,
         })
     }

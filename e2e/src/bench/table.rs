@@ -24,8 +24,13 @@ pub(super) fn write(out: &Path, page: &Path) -> Result<()> {
         let row: Row = serde_json::from_slice(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
         table.push_str(&line(&row));
     }
+    replace(page, (BEGIN, END), &table)
+}
+
+/// Puts `table` between the marks of `page`.
+pub(super) fn replace(page: &Path, marks: (&str, &str), table: &str) -> Result<()> {
     let text = std::fs::read_to_string(page).with_context(|| page.display().to_string())?;
-    std::fs::write(page, replaced(&text, &table)?).with_context(|| page.display().to_string())
+    std::fs::write(page, replaced(&text, marks, table)?).with_context(|| page.display().to_string())
 }
 
 fn line(row: &Row) -> String {
@@ -48,11 +53,11 @@ fn line(row: &Row) -> String {
     )
 }
 
-fn replaced(page: &str, table: &str) -> Result<String> {
-    let (before, rest) = page.split_once(BEGIN).with_context(|| format!("the page has no line {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("the page has no line {END}"))?;
+fn replaced(page: &str, (begin, end): (&str, &str), table: &str) -> Result<String> {
+    let (before, rest) = page.split_once(begin).with_context(|| format!("the page has no line {begin}"))?;
+    let (_, after) = rest.split_once(end).with_context(|| format!("the page has no line {end}"))?;
     ensure!(!table.is_empty(), "invariant: a table has a head");
-    Ok(format!("{before}{BEGIN}\n\n{table}\n{END}{after}"))
+    Ok(format!("{before}{begin}\n\n{table}\n{end}{after}"))
 }
 
 #[cfg(test)]
@@ -62,7 +67,7 @@ mod tests {
     #[test]
     fn only_what_lies_between_the_marks_is_replaced() {
         let page = format!("# Head\n{}\nold\n{}\nTail\n", super::BEGIN, super::END);
-        let now = replaced(&page, "new\n").expect("the marks are there");
+        let now = replaced(&page, (super::BEGIN, super::END), "new\n").expect("the marks are there");
         assert!(
             now.starts_with("# Head\n") && now.ends_with("\nTail\n") && now.contains("new") && !now.contains("old")
         );

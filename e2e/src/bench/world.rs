@@ -39,7 +39,7 @@ pub(super) async fn all_local(bench: &Bench) -> Result<()> {
         let path = format!("/api/v1/namespaces/{}/services/service-{n}", namespace(n));
         (Request::patch(path).header("content-type", "application/merge-patch+json"), json!({"spec": local()}))
     });
-    write_all(bench, requests).await?;
+    write_all(&bench.client, requests).await?;
     step.done();
     Ok(())
 }
@@ -61,14 +61,14 @@ pub(super) fn namespaces() -> impl Iterator<Item = String> {
 /// Posts each body to its path.
 pub(super) async fn create(bench: &Bench, objects: impl Iterator<Item = (String, Value)>) -> Result<()> {
     let requests = objects.map(|(path, body)| (Request::post(path).header("content-type", "application/json"), body));
-    write_all(bench, requests).await
+    write_all(&bench.client, requests).await
 }
 
 /// Sends every request with its body.
-pub(super) async fn write_all(bench: &Bench, requests: impl Iterator<Item = (Builder, Value)>) -> Result<()> {
+pub(super) async fn write_all(client: &kube::Client, requests: impl Iterator<Item = (Builder, Value)>) -> Result<()> {
     futures::stream::iter(requests)
         .map(|(request, body)| {
-            let client = bench.client.clone();
+            let client = client.clone();
             async move {
                 let request = request.body(serde_json::to_vec(&body)?)?;
                 let what = format!("{} {}", request.method(), request.uri());
