@@ -10,8 +10,10 @@ use portreeve_crds::condition::is_true;
 use portreeve_crds::migration::{MigrationPhase, TrafficMigrationStatus};
 use std::time::Duration;
 
-/// How long the operator may stay silent before we say so; it answers within a second when it runs, and a Service under
-/// watch is silent by itself.
+/// How long the operator may leave what is new to it unseen before we say so: it looks within a second when it runs, and
+/// another one leads 16 s after one that was killed.
+const UNSEEN: Duration = Duration::from_secs(30);
+/// How long it may then stay silent: a Service under watch is silent by itself.
 const SILENCE: Duration = Duration::from_secs(120);
 /// The operator's own window where the spec names none.
 const DEFAULT_WINDOW: u64 = 30;
@@ -59,7 +61,7 @@ pub(super) async fn until(
         SILENCE + Duration::from_secs(window.map_or(DEFAULT_WINDOW, |window| window.max(0).unsigned_abs().into()));
     let mut seen = false;
     loop {
-        let patience = if seen { silence } else { SILENCE };
+        let patience = if seen { silence } else { UNSEEN };
         let next = tokio::time::timeout(patience, stream.next()).await;
         let Ok(next) = next else {
             let what = if seen { "said nothing more about" } else { "has not looked at" };
