@@ -18,7 +18,7 @@ use crate::message::{ACK, Answer, DELETE_FLOW, DUMP, GET_FLOW, Messages};
 use crate::netlink::{Connection, NetlinkError};
 use ending::{Endings, Owners};
 use flow::To;
-use portreeve_table::{EngineError, Family, ForwardingTable, Keeps, Op, Protocol, ServiceEntry, ServiceKey};
+use portreeve_table::{EngineError, Family, ForwardingTable, Keeps, Op, Protocol};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -64,15 +64,11 @@ impl Flows {
         Ok(Self { kernel: Connection::open()?, torn: false, endings: Endings::default() })
     }
 
-    /// Remembers which flows `steps` say must end, until they [have](Self::end). `before` has the entries that the steps
-    /// lead from, as far as they are known: flows came through their frontends.
-    pub fn note<'a>(
-        &mut self,
-        steps: &[Op],
-        before: impl Fn(&ServiceKey) -> Option<&'a ServiceEntry>,
-        goal: &ForwardingTable,
-    ) {
-        self.endings.note(steps, before, goal);
+    /// Remembers which flows `steps` say must end, until they [have](Self::end). To be told of all steps, the first lead from
+    /// nothing: flows came through frontends that a Service had before, and a Service may have lost its Pod while it was not
+    /// in the table.
+    pub fn note(&mut self, steps: &[Op], goal: &ForwardingTable) {
+        self.endings.note(steps, goal);
     }
 
     /// Ends all flows that must end, when the rules of `table` are in force so that none comes back. Gives their number.
@@ -97,9 +93,9 @@ impl Flows {
         }
         let pods: Vec<_> = self.endings.pods().collect();
         let mut flows = self.find(pods.into_iter()).map_err(EndError::Find)?;
-        flows.retain(|flow| self.endings.has(flow, table));
+        self.endings.retain(&mut flows, table);
         let ended = self.finish(&flows, reset)?;
-        self.endings = Endings::default();
+        self.endings.clear();
         Ok(ended)
     }
 

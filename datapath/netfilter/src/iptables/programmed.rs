@@ -277,8 +277,7 @@ fn reset(resets: &mut Resets, kernel: &Connection, possible: bool, flows: &[Flow
 
 impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
-        let before = self.in_force.as_ref();
-        self.flows.note(steps, |service| before?.entry(service), goal.table);
+        self.flows.note(steps, goal.table);
         if let Some(family) = self.is_behind()? {
             self.clear()?;
             return Err(ApplyError::Behind(family).into());

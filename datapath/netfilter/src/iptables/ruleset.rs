@@ -84,11 +84,6 @@ impl Ruleset {
         ruleset
     }
 
-    /// The entry of a Service.
-    pub(crate) fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
-        self.services.get(key).map(|entry| &**entry)
-    }
-
     /// All chains of a table. Packets come to them from the table's built-in chains if there is any.
     pub(crate) fn chains(&self, family: Family, table: Table) -> Chains {
         let Some(Content { frame, lookups, own }) = self.tables.get(&(family, table)) else { return Chains::new() };

@@ -165,8 +165,7 @@ impl Programmed {
 
 impl Engine for Programmed {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
-        let before = self.in_force.as_ref().map(|in_force| &in_force.ruleset);
-        self.flows.note(steps, |service| before?.entry(service), goal.table);
+        self.flows.note(steps, goal.table);
         Ok(self.program(goal, steps)?)
     }
 

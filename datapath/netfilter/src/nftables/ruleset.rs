@@ -78,12 +78,6 @@ impl Ruleset {
         self.services.iter().map(|(key, entry)| (key, service::part(key, entry)))
     }
 
-    /// The entry that this Service's part was made of; `None` if it is not in the table.
-    #[must_use]
-    pub fn entry(&self, key: &ServiceKey) -> Option<&ServiceEntry> {
-        self.services.get(key).map(AsRef::as_ref)
-    }
-
     /// The sets in which Pods remember their clients, with the family of these and how long they are remembered.
     pub(crate) fn remembering(&self) -> impl Iterator<Item = (Name, Family, Duration)> {
         let sticky = self.services.iter().filter(|(_, entry)| entry.affinity_seconds.is_some());

@@ -3,8 +3,8 @@
 use super::Programmed;
 use portreeve_table::{
     Applied, ClaimedMode, Difference, Engine, EngineError, Family, ForwardingTable, Frontend, FrontendEntry,
-    FrontendHost, FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, PerFamily, PodFlows, PortEntry, Protocol,
-    ServiceEntry, ServiceKey, SourceFilter, Standing, Target, diff,
+    FrontendHost, FrontendKind, Goal, Hop, Integrity, Interface, OnNoLocal, Op, PerFamily, PodFlows, PortEntry,
+    Protocol, ServiceEntry, ServiceKey, SourceFilter, Standing, Target, diff,
 };
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -145,9 +145,13 @@ impl<E: Engine> Driven<E> {
     }
 
     pub(crate) fn apply(&mut self, table: &ForwardingTable) -> Result<Applied, EngineError> {
-        let steps = diff(&self.table, table);
+        self.apply_by(table, &diff(&self.table, table))
+    }
+
+    /// By steps that say more than the two tables do.
+    pub(crate) fn apply_by(&mut self, table: &ForwardingTable, steps: &[Op]) -> Result<Applied, EngineError> {
         self.table = table.clone();
-        let applied = self.programmed.apply(Goal { table, uplinks: &self.uplinks }, &steps)?;
+        let applied = self.programmed.apply(Goal { table, uplinks: &self.uplinks }, steps)?;
         self.programmed.end_flows(table)?;
         Ok(applied)
     }

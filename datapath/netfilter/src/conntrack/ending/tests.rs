@@ -13,9 +13,18 @@ fn web(pods: &[&str]) -> ServiceEntry {
 /// What ends between two tables, of flows that are judged by the second.
 fn endings(before: &ForwardingTable, after: &ForwardingTable) -> Endings {
     let mut endings = Endings::default();
-    let known = |key: &ServiceKey| before.services.get(key).map(AsRef::as_ref);
-    endings.note(&diff(before, after), known, after);
+    endings.note(&diff(&ForwardingTable::default(), before), before);
+    endings.note(&diff(before, after), after);
     endings
+}
+
+impl Endings {
+    /// Whether `flow` must end.
+    fn has(&self, flow: &Flow, table: &ForwardingTable) -> bool {
+        let mut flows = vec![flow.clone()];
+        self.retain(&mut flows, table);
+        !flows.is_empty()
+    }
 }
 
 #[test]
@@ -82,4 +91,84 @@ fn the_owner_of_a_flow_is_found_by_address_before_node_port() {
     assert_eq!(owner("192.0.2.10:80").as_deref(), Some("nodeport"));
     assert_eq!(owner("192.0.2.20:80"), None, "what is only observed is another's");
     assert_eq!(owner("192.0.2.30:80"), None);
+}
+
+/// What ends with the last of several tables.
+fn after_all(tables: &[ForwardingTable]) -> Endings {
+    let (mut endings, mut before) = (Endings::default(), ForwardingTable::default());
+    for table in tables {
+        endings.note(&diff(&before, table), table);
+        before = table.clone();
+    }
+    endings
+}
+
+#[test]
+fn flows_of_a_frontend_that_was_given_up_before_the_pod_went_end_with_it() {
+    let at = |address: &str, pods: &[&str]| service([port(Tcp, &[address], 80, 0, pods)]);
+    let flow = Flow::sample(Tcp, CLIENT, "192.0.2.10:80", PODS[0]);
+    let moved = [table([("web", at("192.0.2.10", &PODS))]), table([("web", at("192.0.2.11", &PODS))])];
+    assert!(after_all(&moved).is_empty(), "its Pod is there");
+    let gone = table([("web", at("192.0.2.11", &PODS[1..]))]);
+    let all = [moved[0].clone(), moved[1].clone(), gone.clone()];
+    assert!(after_all(&all).has(&flow, &gone));
+    assert!(!after_all(&all[1..]).has(&flow, &gone), "it never had that frontend");
+    let taken = |pods: &[&str]| table([("web", at("192.0.2.11", &PODS[1..])), ("other", at("192.0.2.10", pods))]);
+    for (pods, ends) in [(&PODS[..1], false), (&PODS[1..], true)] {
+        let all = [moved[0].clone(), moved[1].clone(), taken(pods)];
+        assert_eq!(after_all(&all).has(&flow, &taken(pods)), ends, "another Service has the frontend, with {pods:?}");
+    }
+}
+
+#[test]
+fn a_service_that_comes_back_without_a_pod_has_lost_it_meanwhile() {
+    let web = |pods: &[&str]| table([("web", web(pods))]);
+    let flow = Flow::sample(Udp, CLIENT, "198.51.100.254:30080", PODS[0]);
+    assert!(after_all(&[web(&PODS), table([])]).is_empty(), "it may live");
+    let last = web(&PODS[1..]);
+    assert!(after_all(&[web(&PODS), table([]), last.clone()]).has(&flow, &last));
+    assert!(after_all(&[web(&PODS), table([]), web(&PODS), table([]), web(&PODS)]).is_empty());
+    let seen = table([("web", observed(self::web(&PODS)))]);
+    assert!(after_all(&[seen, table([]), last]).is_empty(), "it was only observed");
+}
+
+#[test]
+fn flows_of_a_service_that_leaves_together_with_its_pods_end_if_the_steps_say_so() {
+    let (before, after) = (table([("web", web(&PODS))]), table([]));
+    let mut endings = after_all(std::slice::from_ref(&before));
+    let mut steps = diff(&before, &after);
+    steps.push(Op::Gone { service: ServiceKey::new("shop", "web"), protocol: Tcp, pod: PODS[0].parse().unwrap() });
+    endings.note(&steps, &after);
+    let ends = |protocol, pod| endings.has(&Flow::sample(protocol, CLIENT, "192.0.2.10:80", pod), &after);
+    assert!(ends(Tcp, PODS[0]) && !ends(Tcp, PODS[1]) && !ends(Udp, PODS[0]));
+}
+
+#[test]
+fn flows_to_an_address_that_the_node_had_end_as_well() {
+    let (before, mut after) = (table([("web", web(&PODS))]), table([("web", web(&PODS[1..]))]));
+    after.node_addresses = vec!["198.51.100.253".parse().unwrap()];
+    let endings = after_all(&[before, after.clone()]);
+    for (to, ends) in [("198.51.100.254", true), ("198.51.100.253", true), ("198.51.100.252", false)] {
+        let flow = Flow::sample(Tcp, CLIENT, &format!("{to}:30080"), PODS[0]);
+        assert_eq!(endings.has(&flow, &after), ends, "{to}");
+    }
+}
+
+#[test]
+fn no_more_is_remembered_of_what_was_than_there_is_room_for() {
+    let mut endings = Endings::default();
+    let mut before = ForwardingTable::default();
+    for number in 0..u16::try_from(LEFT + 10).unwrap() {
+        let name = number.to_string();
+        let entry = |number| service([port(Tcp, &["192.0.2.10"], number, 0, &PODS)]);
+        for table in
+            [table([(name.as_str(), entry(number + 1))]), table([(name.as_str(), entry(number + 2))]), table([])]
+        {
+            endings.note(&diff(&before, &table), &table);
+            before = table;
+        }
+    }
+    let Past { told, left, former, .. } = &endings.past;
+    assert_eq!((told.len(), left.len(), former.len()), (0, LEFT, LEFT + 10));
+    assert_eq!(left.front().unwrap().0.name.as_ref(), "10");
 }

@@ -8,7 +8,7 @@ use crate::conntrack::{Flow, Flows};
 use crate::nftables::ruleset;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 use portreeve_table::Protocol::{Tcp, Udp};
-use portreeve_table::{ForwardingTable, Integrity, ServiceEntry, diff};
+use portreeve_table::{ForwardingTable, Integrity, Op, ServiceEntry, diff};
 use std::fs;
 use std::io::{self, ErrorKind, Read as _};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
@@ -187,6 +187,77 @@ fn a_pod_that_went_while_no_agent_ran_is_swept_after() {
     });
 }
 
+/// A flow of each transport.
+fn flows(world: &World, to: &'static str) -> (TcpStream, UdpSocket) {
+    (tcp(&world.client, CLIENT, to), udp(world, CLIENT, to))
+}
+
+/// The Pod that answers both.
+fn pod((tcp, udp): &mut (TcpStream, UdpSocket)) -> String {
+    let pod = answers(ask(tcp)).0;
+    assert_eq!(answers(asks(udp)).0, pod);
+    pod
+}
+
+#[test]
+fn a_frontend_that_is_given_up_ends_no_flow_and_its_flows_end_with_their_pod() {
+    privileged("packets::flows::a_frontend_that_is_given_up_ends_no_flow_and_its_flows_end_with_their_pod", || {
+        let world = World::new();
+        let at = |addresses: &[&str], pods: &[&str]| {
+            let ports = [Tcp, Udp].map(|protocol| port(protocol, addresses, 80, 0, pods));
+            table([("web", service(ports)), ("other", both("192.0.2.11", &POD[..1]))])
+        };
+        let mut driven = drive(&world, at(&["192.0.2.10", "192.0.2.12"], &POD[..1]));
+        let (mut stays, mut given_up) = (flows(&world, WEB), flows(&world, "192.0.2.12:80"));
+        let mut other = flows(&world, OTHER);
+        for flow in [&mut stays, &mut given_up, &mut other] {
+            assert_eq!(pod(flow), POD[0]);
+        }
+        driven.apply(&at(&["192.0.2.10"], &POD[..1])).unwrap();
+        assert_eq!((pod(&mut given_up), pod(&mut stays)), (POD[0].to_owned(), POD[0].to_owned()), "the Pod lives");
+        driven.apply(&at(&["192.0.2.10"], &POD[1..])).unwrap();
+        for (tcp, _) in [&mut stays, &mut given_up] {
+            assert_eq!(fails(ask(tcp)), ErrorKind::ConnectionReset);
+        }
+        assert!(asks(&given_up.1).is_err(), "nobody has that frontend");
+        assert_eq!(answers(asks(&stays.1)).0, POD[1]);
+        assert_eq!(pod(&mut other), POD[0]);
+    });
+}
+
+#[test]
+fn a_service_that_leaves_ends_no_flow_and_one_that_leaves_with_its_pod_or_comes_back_without_it_does() {
+    privileged(
+        "packets::flows::a_service_that_leaves_ends_no_flow_and_one_that_leaves_with_its_pod_or_comes_back_without_it_does",
+        || {
+            let world = World::new();
+            let (all, without) = (two(&POD[..1], &POD[..1]), table([("other", both("192.0.2.11", &POD[..1]))]));
+            let mut driven = drive(&world, all.clone());
+            let (mut web, mut other) = (flows(&world, WEB), flows(&world, OTHER));
+            assert_eq!((pod(&mut web), pod(&mut other)), (POD[0].to_owned(), POD[0].to_owned()));
+            driven.apply(&without).unwrap();
+            assert_eq!(pod(&mut web), POD[0], "it is released, and its Pod lives");
+            driven.apply(&all).unwrap();
+            assert_eq!(pod(&mut web), POD[0], "it is back");
+            driven.apply(&without).unwrap();
+            driven.apply(&two(&POD[1..], &POD[..1])).unwrap();
+            assert_eq!(fails(ask(&mut web.0)), ErrorKind::ConnectionReset, "it is back without the Pod");
+            assert_eq!(answers(asks(&web.1)).0, POD[1]);
+
+            let mut web = flows(&world, WEB);
+            assert_eq!(pod(&mut web), POD[1]);
+            let key = portreeve_table::ServiceKey::new("shop", "web");
+            let gone = |protocol| Op::Gone { service: key.clone(), protocol, pod: POD[1].parse().unwrap() };
+            let mut steps = diff(&two(&POD[1..], &POD[..1]), &without);
+            steps.extend([gone(Tcp), gone(Udp)]);
+            driven.apply_by(&without, &steps).unwrap();
+            assert_eq!(fails(ask(&mut web.0)), ErrorKind::ConnectionReset);
+            assert!(asks(&web.1).is_err(), "nobody has that frontend");
+            assert_eq!(pod(&mut other), POD[0]);
+        },
+    );
+}
+
 #[test]
 fn what_could_not_be_ended_is_ended_with_the_next_attempt() {
     privileged("packets::flows::what_could_not_be_ended_is_ended_with_the_next_attempt", || {
@@ -197,8 +268,8 @@ fn what_could_not_be_ended_is_ended_with_the_next_attempt() {
         assert!(ask(&mut web).is_ok() && asks(&datagrams).is_ok());
         let (first, second) = world.node.run(move || {
             let mut flows = Flows::open().unwrap();
-            let known = |key: &portreeve_table::ServiceKey| before.services.get(key).map(AsRef::as_ref);
-            flows.note(&diff(&before, &after), known, &after);
+            flows.note(&diff(&ForwardingTable::default(), &before), &before);
+            flows.note(&diff(&before, &after), &after);
             let first = flows.end(&after, |_| Err("there is no rule".into()));
             let first = first.unwrap_err().to_string();
             let mut told = Vec::new();
