@@ -9,6 +9,7 @@ use portreeve_crds::TrafficMigration;
 use portreeve_crds::condition::is_true;
 use portreeve_crds::migration::{MigrationPhase, TrafficMigrationStatus};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long the operator may leave what is new to it unseen before we say so: it looks within a second when it runs, and
 /// another one leads 16 s after one that was killed.
@@ -59,10 +60,10 @@ pub(super) async fn until(
     let window = from.spec.verify.as_ref().and_then(|verify| verify.window_seconds);
     let silence =
         SILENCE + Duration::from_secs(window.map_or(DEFAULT_WINDOW, |window| window.max(0).unsigned_abs().into()));
-    let mut seen = false;
+    let (mut seen, mut heard) = (false, Instant::now());
     loop {
         let patience = if seen { silence } else { UNSEEN };
-        let next = tokio::time::timeout(patience, stream.next()).await;
+        let next = tokio::time::timeout_at(heard + patience, stream.next()).await;
         let Ok(next) = next else {
             let what = if seen { "said nothing more about" } else { "has not looked at" };
             return Err(Failure::Migration(format!(
@@ -79,6 +80,7 @@ pub(super) async fn until(
             None => return Err(Failure::Unreachable("the watch ended".to_owned())),
         };
         let Some(status) = migration.status.as_ref() else { continue };
+        heard = Instant::now();
         bar.set_message(line(status));
         seen = status.observed_generation >= generation;
         if seen && done(status) {
