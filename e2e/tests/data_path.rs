@@ -2,6 +2,8 @@
 //! scenarios, by kube-proxy alone and with the agents ahead of it, on both families. Whatever is not told apart below must be
 //! the same in each. Needs root; one cluster for each mode of kube-proxy, one after the other.
 //!
+//! SCTP is not among it: the test server needs sockets of it, which many kernels lack. Tests of the engines send its packets.
+//!
 //! What was seen is printed, and kept in `target/data-path`. `PORTREEVE_SCENARIO=udp` plays the scenarios whose name has it.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -23,13 +25,14 @@ use self::parts::force::Variant;
 use self::parts::report::Report;
 use self::parts::scene::{Scenario, Scene, ingress, placed};
 use self::parts::world::{Made, World, kept, until};
-use self::parts::{affinity, ending, flip, objects, ports, ranges, truth, udp};
+use self::parts::{affinity, ending, flip, left, objects, ports, ranges, truth, udp, vanish};
 
-const SCENARIOS: [Scenario; 13] = [
+const SCENARIOS: [Scenario; 16] = [
     truth::TRUTH,
     ending::LAST,
     ending::BESIDE,
     ending::ALL,
+    vanish::VANISH,
     ranges::RANGES,
     affinity::AFFINITY,
     udp::UDP,
@@ -39,6 +42,8 @@ const SCENARIOS: [Scenario; 13] = [
     ports::PROXY,
     ports::EXTERNAL,
     ports::HAIRPIN,
+    left::OTHER,
+    left::NOWHERE,
 ];
 /// Until every Pod of a variant runs.
 const PODS_WITHIN: Duration = Duration::from_secs(120);

@@ -53,9 +53,8 @@ async fn play(scene: &Scene<'_>) -> Result<()> {
         {"name": "tcp", "port": 80, "targetPort": HTTP},
         {"name": "udp", "port": 80, "targetPort": UDP, "protocol": "UDP"},
     ]);
-    for (port, name) in ports.as_array_mut().into_iter().flatten().zip(["tcp", "udp"]) {
-        // The API server chooses another one where none is named and the old one is held by this port's twin.
-        port["nodePort"] = json!(other_port(second.ports[name].1));
+    for (port, node_port) in ports.as_array_mut().into_iter().flatten().zip(scene.variant.own_node_ports()) {
+        port["nodePort"] = json!(node_port);
     }
     let third = scene.patch("flip", json!({"ports": ports})).await?;
     scene.meets("another node port, at n1", &client, Tcp, third.node_port(1, Tcp), Seen::pod(PODS[0])).await?;
@@ -72,11 +71,6 @@ async fn play(scene: &Scene<'_>) -> Result<()> {
     scene.meets("type NodePort, load balancer of n1", &client, Tcp, first.lb(1, Tcp), Seen::unreachable()).await?;
     alive(scene, "type NodePort", &lines).await;
     Ok(())
-}
-
-/// Far from where the API server allocates first, and the same for nobody else.
-const fn other_port(port: u16) -> u16 {
-    if port < 32767 { port + 1 } else { port - 1 }
 }
 
 async fn alive(scene: &Scene<'_>, step: &str, lines: &[Line]) {

@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use portreeve_e2e::node::config::ProxyMode;
 
+use super::objects::OTHER_PROXY;
 use super::plan::NODES;
 use super::scene::{Numbers, placed};
 use super::world::{World, until};
@@ -59,6 +60,16 @@ impl Variant {
         }
     }
 
+    /// Node ports of its own, in the lowest 86 of the range, which the API server does not give away by itself
+    /// (KEP-3668).
+    pub(crate) const fn own_node_ports(self) -> [u16; 2] {
+        match self {
+            Self::Plain => [30000, 30001],
+            Self::Nftables => [30002, 30003],
+            Self::Iptables => [30004, 30005],
+        }
+    }
+
     /// As DatapathConfig names it.
     pub(crate) const fn backend(self) -> Option<&'static str> {
         match self {
@@ -96,7 +107,9 @@ impl Variant {
         let mut wanted = Vec::new();
         for service in &services.list(&ListParams::default()).await?.items {
             let spec = service.spec.as_ref();
-            if spec.and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local") {
+            let local = spec.and_then(|spec| spec.external_traffic_policy.as_deref()) == Some("Local");
+            let other = service.metadata.labels.iter().any(|labels| labels.contains_key(OTHER_PROXY));
+            if local && !other {
                 wanted.extend(placed(service)?.ports.into_iter().map(|(name, (_, node_port))| (name, node_port)));
             }
         }
@@ -122,9 +135,8 @@ impl Variant {
         until("every node to say that its backend is refused", WITHIN, async || {
             let said = world.cluster.kubectl(&["get", "nodedatapaths", "-o", CONDITIONS]).await?;
             for line in said.lines() {
-                let told =
-                    line.contains("Ready=False") && line.contains("kube-proxy") && line.contains("nftables mode");
-                ensure!(told, "{said}");
+                let words = ["Ready=False", "Programmed=False", "kube-proxy programs nftables", "set spec.backend to"];
+                ensure!(words.iter().all(|word| line.contains(word)), "{said}");
             }
             ensure!(said.lines().count() == NODES.len(), "{said}");
             for index in NODES {

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 const CLASS: &str = "testbed.portreeve.io/by-hand";
 /// On a Service whose addresses get `ipMode: Proxy`.
 pub(crate) const PROXIED: &str = "ip-mode-proxy";
+/// On a Service that is for another proxy than kube-proxy.
+pub(crate) const OTHER_PROXY: &str = "service.kubernetes.io/service-proxy-name";
 /// Number of a Service, from which its addresses follow.
 pub(crate) const NUMBER: &str = "number";
 /// Ports of the test server.

@@ -28,10 +28,20 @@ const FLOWS: usize = 16;
 const SILENT_FLOWS: usize = 3;
 
 /// Transports of the test server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Transport {
     Tcp,
     Udp,
+}
+
+impl Transport {
+    /// As rules and ports name it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
 }
 
 /// Who talks to a Service.
@@ -146,6 +156,21 @@ impl Line {
             Ok(pod) if pod == self.pod => "alive".to_owned(),
             Ok(pod) => format!("taken by {pod}"),
             Err(error) => format!("{error:#}"),
+        }
+    }
+}
+
+impl Line {
+    /// What the client's kernel says of it, where no Pod should answer.
+    pub(crate) async fn fate(&self) -> String {
+        let error = match self.ask().await {
+            Ok(pod) => return format!("answered by {pod}"),
+            Err(error) => error,
+        };
+        match error.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+            Some(ErrorKind::ConnectionReset) => "reset".to_owned(),
+            Some(ErrorKind::WouldBlock) => "silence".to_owned(),
+            _ => format!("{error:#}"),
         }
     }
 }

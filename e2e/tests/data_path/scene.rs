@@ -79,27 +79,20 @@ impl Placed {
     }
 
     pub(crate) fn node_port(&self, index: u8, transport: Transport) -> Front {
-        self.node_port_named(index, name_of(transport))
+        self.node_port_named(index, transport.name())
     }
 
     pub(crate) fn lb(&self, index: u8, transport: Transport) -> Front {
-        self.lb_named(index, name_of(transport))
+        self.lb_named(index, transport.name())
     }
 
     /// The external address that comes to this node.
     pub(crate) fn external(&self, index: u8, transport: Transport) -> Front {
-        Front { host: plan::external(index, self.number), port: self.port(name_of(transport)).0 }
+        Front { host: plan::external(index, self.number), port: self.port(transport.name()).0 }
     }
 
     pub(crate) fn cluster_ip(&self, transport: Transport) -> Front {
-        Front { host: self.cluster, port: self.port(name_of(transport)).0 }
-    }
-}
-
-const fn name_of(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Tcp => "tcp",
-        Transport::Udp => "udp",
+        Front { host: self.cluster, port: self.port(transport.name()).0 }
     }
 }
 
@@ -171,7 +164,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The health check node port of `placed` at this node answers so, on both families: status and weight, or nothing.
+    /// The health check node port of `placed` at this node answers so, on both families: status and weight, or nothing. Where
+    /// it is the agent that answers it says more than kube-proxy does; over iptables it leaves that to kube-proxy.
     pub(crate) async fn health(
         &self,
         step: &str,
@@ -180,8 +174,11 @@ impl<'a> Scene<'a> {
         wanted: Option<(u16, u16)>,
     ) -> Result<()> {
         let front = Front { host: node(index), port: placed.health };
-        let wanted =
-            wanted.map_or_else(|| "refused".to_owned(), |(status, weight)| format!("{status}, weight {weight}"));
+        let by_agent = self.claimed() && self.variant == Variant::Nftables;
+        let wanted = wanted.map_or_else(
+            || "refused".to_owned(),
+            |(status, weight)| health(status, &weight.to_string(), weight.into(), by_agent),
+        );
         let mut seen = Vec::new();
         for to in front.both() {
             let look = async || {
@@ -194,7 +191,11 @@ impl<'a> Scene<'a> {
                 let outcome = asked.await?;
                 let weight = outcome.header(WEIGHT_HEADER).unwrap_or_default();
                 Ok(match (outcome.status, outcome.error) {
-                    (Some(status), _) => format!("{status}, weight {weight}"),
+                    (Some(status), _) => {
+                        let body: Value = serde_json::from_str(&outcome.body).unwrap_or_default();
+                        let endpoints = body["localEndpoints"].as_u64().unwrap_or(u64::MAX);
+                        health(status, weight, endpoints, body.get("programmed").is_some())
+                    }
                     (None, Some(http::HttpFailure::Refused)) => "refused".to_owned(),
                     (None, why) => format!("{why:?}"),
                 })
@@ -248,6 +249,12 @@ impl<'a> Scene<'a> {
         let patch = Patch::Merge(json!({"spec": spec}));
         placed(&self.services().patch(service, &PatchParams::default(), &patch).await?)
     }
+}
+
+/// A health check's answer in words: its status, what its header and its body say of endpoints, and who gave it.
+fn health(status: u16, weight: &str, endpoints: u64, by_agent: bool) -> String {
+    let who = if by_agent { "the agent" } else { "kube-proxy" };
+    format!("{status}, weight {weight}, {endpoints} here, by {who}")
 }
 
 /// What the cloud would write: one address per node and family.

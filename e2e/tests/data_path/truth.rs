@@ -2,6 +2,8 @@
 //! in pkg/proxy/iptables/proxier_test.go), on real packets. What is claimed is the rows `outside` and those of other nodes
 //! under `Local`: nothing of the table may change by it.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use futures::future::FutureExt as _;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -9,6 +11,7 @@ use portreeve_e2e::fabric::plan::Dual;
 use portreeve_e2e::node::config::ProxyMode;
 use serde_json::{Value, json};
 
+use super::lookout::{self, Destination};
 use super::objects::{pod, service};
 use super::plan::Front;
 use super::probe::{Caller, Transport};
@@ -64,6 +67,12 @@ struct Row {
     transport: Transport,
     front: Front,
     expected: Expected,
+    /// The node that decides.
+    index: u8,
+    /// Whether its packets come to that node by the uplink.
+    on_uplink: bool,
+    /// Whether a policy may claim them.
+    claimed: bool,
 }
 
 /// Who calls, from the point of view of the node that decides.
@@ -91,6 +100,8 @@ async fn play(scene: &Scene<'_>) -> Result<()> {
             rows.push(callers.loopback(scene.world.mode, policy, &placed, transport));
         }
     }
+    let watched = Watched::by(&rows);
+    watched.post(scene)?;
     stream::iter(rows)
         .map(Ok)
         .map_ok(
@@ -98,7 +109,46 @@ async fn play(scene: &Scene<'_>) -> Result<()> {
         )
         .try_buffer_unordered(AT_ONCE)
         .try_collect::<()>()
-        .await
+        .await?;
+    watched.tell(scene)
+}
+
+/// Destinations that packets come to on a node's uplink, by node, and whether their Service's external policy is `Local`.
+struct Watched(BTreeMap<u8, BTreeMap<Destination, bool>>);
+
+impl Watched {
+    fn by(rows: &[Row]) -> Self {
+        let mut watched: BTreeMap<u8, BTreeMap<Destination, bool>> = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.on_uplink) {
+            let to = row.front.both().map(|to| ((row.transport, to), row.claimed));
+            watched.entry(row.index).or_default().extend(to);
+        }
+        Self(watched)
+    }
+
+    fn post(&self, scene: &Scene<'_>) -> Result<()> {
+        for (index, destinations) in &self.0 {
+            lookout::post(scene.world, scene.variant, *index, &destinations.keys().copied().collect())?;
+        }
+        Ok(())
+    }
+
+    /// kube-proxy is asked about all that nobody claims, and about nothing else.
+    fn tell(&self, scene: &Scene<'_>) -> Result<()> {
+        for (index, destinations) in &self.0 {
+            let all = destinations.keys().copied().collect();
+            let asked = lookout::asked(scene.world, scene.variant, *index, &all)?;
+            for local in [false, true] {
+                let of: Vec<_> = destinations.iter().filter(|(_, have)| **have == local).map(|(to, _)| to).collect();
+                let count = of.iter().filter(|to| asked.contains(**to)).count();
+                let wanted = if local && scene.claimed() { 0 } else { of.len() };
+                let policy = if local { "Local" } else { "Cluster, and ClusterIPs" };
+                let step = format!("{policy}: destinations at n{index} that kube-proxy is asked about");
+                scene.record(&step, &format!("{count} of {}", of.len()), &format!("{wanted} of {}", of.len()));
+            }
+        }
+        Ok(())
+    }
 }
 
 struct Callers {
@@ -182,7 +232,16 @@ impl Row {
         expected: Expected,
     ) -> Self {
         let step = format!("{}: {who} to {kind} at n{index}, {transport:?}", policy.name);
-        Self { step, caller: caller.clone(), transport, front, expected }
+        Self {
+            step,
+            caller: caller.clone(),
+            transport,
+            front,
+            expected,
+            index,
+            on_uplink: !matches!(who, "node" | "Pod"),
+            claimed: policy.external_local && kind != "ClusterIP",
+        }
     }
 }
 
