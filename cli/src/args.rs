@@ -315,3 +315,18 @@ pub struct DiffArgs {
     #[arg(long, default_value = portreeve_crds::names::NAMESPACE)]
     pub system_namespace: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::window;
+    use std::time::Duration;
+
+    #[test]
+    fn a_length_of_time_has_a_unit_and_is_within_reason() {
+        assert_eq!(window("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(window("1m 30s"), Ok(Duration::from_secs(90)));
+        for text in ["10", "0s", "500ms", "-5s", "2h", "soon"] {
+            assert!(window(text).is_err(), "{text}");
+        }
+    }
+}

@@ -52,6 +52,13 @@ fn claimed(index: &mut Index, names: &mut Names, number: u32) {
     index.apply(Event::Directive(key, directive));
 }
 
+/// The most memory that this process has held so far, in KiB (`VmHWM` of proc(5)).
+fn peak() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 #[test]
 #[ignore = "runs in the namespace that another test makes"]
 fn inside() {
@@ -65,10 +72,13 @@ fn inside() {
     let wanted = Wanted { kind: BackendKind::Nftables, uplinks: [Interface::new("eth0").unwrap()].into() };
     program.round(&wanted, table, KEEP_ALL, Instant::now()).unwrap();
 
+    let before = peak();
     let clock = Clock { instant: Instant::now(), time: Timestamp::UNIX_EPOCH };
     let state = State::of_node("n1");
     let Answer::ReadBack(read) = answer(&Request::ReadBack {}, &state, &mut program, clock).unwrap() else { panic!() };
-    eprintln!("{SERVICES} Services read back in {} ms", read.milliseconds);
+    let more = peak() - before;
+    eprintln!("{SERVICES} Services read back in {} ms and {more} KiB of memory", read.milliseconds);
+    assert!(more < 64 << 10, "half of what the chart lets the agent have: {more} KiB");
     assert_eq!((read.differences, read.omitted), (vec![], 0));
     assert!(u128::from(read.milliseconds) < HEALTH_CHECK_LEASE.as_millis(), "{} ms", read.milliseconds);
 
