@@ -36,7 +36,7 @@ impl Field {
         Self { site: Site::new(), catch: Catch::default() }
     }
 
-    /// With nothing on the node.
+    /// With nothing on the node, which receives what is for itself; what nobody has refused then is seen as passed.
     pub fn bare() -> Self {
         Self { site: Site::bare(), catch: Catch::default() }
     }

@@ -3,7 +3,8 @@
 //!
 //! The node sends on whatever comes to it, its own addresses included, so that a packet that nobody refused is always seen
 //! among the Pods: at a Pod's address, or where a stand-in of kube-proxy behind our rules translated it, or untouched, as the
-//! kernel leaves what it takes for no part of any connection.
+//! kernel leaves what it takes for no part of any connection. A bare one receives what is for it, since others have rules for
+//! that; what is left then is sent on.
 
 use crate::flows;
 use crate::frame::{self, Outgoing, Sight};
@@ -48,6 +49,15 @@ impl Side {
     const ALL: [Self; 4] = [Self::Uplink, Self::OtherLink, Self::Pods, Self::Node];
 }
 
+/// What the node does with packets for its own addresses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Own {
+    /// It sends them on among the Pods.
+    SentOn,
+    /// It receives them, as nodes do.
+    Received,
+}
+
 pub(crate) struct Site {
     node: Namespace,
     /// Held so that they live as long as the site.
@@ -67,12 +77,18 @@ pub(crate) enum Seen {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        let site = Self::bare();
+        let site = Self::laid(Own::SentOn);
         stand_in(&site.node);
         site
     }
 
     pub(crate) fn bare() -> Self {
+        let site = Self::laid(Own::Received);
+        hand_on(&site.node);
+        site
+    }
+
+    fn laid(own: Own) -> Self {
         let (outside, node, pods) = (Namespace::new(), Namespace::new(), Namespace::new());
         for namespace in [&outside, &node, &pods] {
             set(namespace, &["ipv6/conf/all/accept_dad", "ipv6/conf/default/accept_dad"], "0");
@@ -85,7 +101,7 @@ impl Site {
         set(&node, &["ipv4/icmp_ratemask", "ipv6/icmp/ratelimit"], "0");
         // Packet too big, of which there is none: the kernel wants to limit something.
         set(&node, &["ipv6/icmp/ratemask"], "2");
-        lay(&outside, &node, &pods);
+        lay(&outside, &node, &pods, own);
         // An association that is never answered must outlive a scenario.
         set(&node, &["netfilter/nf_conntrack_sctp_timeout_cookie_wait"], "300");
         let senders = Side::ALL.map(|side| {
@@ -182,7 +198,7 @@ fn set(namespace: &Namespace, names: &[&str], value: &'static str) {
 }
 
 /// Links and routes. Neighbours are fixed, so that nobody is asked and nothing waits.
-fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace) {
+fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace, to_itself: Own) {
     let (outside_thread, pods_thread) = (outside.thread(), pods.thread());
     node.ip(&format!(
         "link set lo up
@@ -201,8 +217,8 @@ fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace) {
     for (address, link) in own.chain(POD_LINK.iter().map(|address| (address, "pods"))) {
         node.ip(&format!("addr add {address} dev {link}{}", if address.contains(':') { " nodad" } else { "" }));
     }
-    // What comes from a link goes by table 7, in which nothing is local.
-    for table in ["", " table 7"] {
+    let tables: &[&str] = if to_itself == Own::SentOn { &["", " table 7"] } else { &[""] };
+    for table in tables {
         for range in CLIENTS {
             let to = if range.contains(':') { "2001:db8:1::1" } else { "198.51.100.1" };
             node.ip(&format!("route add {range} via {to} dev eth0 onlink{table}"));
@@ -212,19 +228,8 @@ fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace) {
              route add default via fd00:244::2 dev pods onlink{table}"
         ));
     }
-    for address in NODE_ADDRESSES.iter().chain(&OTHER_LOCAL) {
-        let to = if address.contains(':') { "fd00:244::2" } else { "10.244.0.2" };
-        node.ip(&format!("route add {address} via {to} dev pods onlink table 7"));
-    }
-    // The local table is asked behind the links' own.
-    for version in ["-4", "-6"] {
-        for link in ["eth0", "eth1", "pods"] {
-            node.ip(&format!("{version} rule add pref 10 iif {link} lookup 7"));
-        }
-        node.ip(&format!(
-            "{version} rule add pref 20 lookup local
-             {version} rule del pref 0"
-        ));
+    if to_itself == Own::SentOn {
+        send_on(node);
     }
     let hosts = [
         (outside, "eth0", "198.51.100.1", "2001:db8:1::1", "198.51.100.254", "2001:db8:1::fe", "01", 1),
@@ -244,6 +249,41 @@ fn lay(outside: &Namespace, node: &Namespace, pods: &Namespace) {
     }
 }
 
+/// What comes from a link goes by table 7, in which nothing is local.
+fn send_on(node: &Namespace) {
+    for address in NODE_ADDRESSES.iter().chain(&OTHER_LOCAL) {
+        let to = if address.contains(':') { "fd00:244::2" } else { "10.244.0.2" };
+        node.ip(&format!("route add {address} via {to} dev pods onlink table 7"));
+    }
+    // The local table is asked behind the links' own.
+    for version in ["-4", "-6"] {
+        for link in ["eth0", "eth1", "pods"] {
+            node.ip(&format!("{version} rule add pref 10 iif {link} lookup 7"));
+        }
+        node.ip(&format!(
+            "{version} rule add pref 20 lookup local
+             {version} rule del pref 0"
+        ));
+    }
+}
+
+/// Rules behind all others that send what the node has received on to the Pods, before a process or the kernel answers it.
+fn hand_on(node: &Namespace) {
+    let table = |family: &str, to: &str| {
+        format!(
+            "table {family} hand-on {{
+               chain received {{
+                 type filter hook input priority 300
+                 iifname eth0 dup to {to} device pods
+                 iifname eth0 drop
+               }}
+             }}
+            "
+        )
+    };
+    load(node, [table("ip", "10.244.0.2"), table("ip6", "fd00:244::2")].concat());
+}
+
 /// Rules behind those of iptables, whose nat chains are at -100 as kube-proxy's are, that take all that is left to them.
 fn stand_in(node: &Namespace) {
     let [four, six] = PROXY;
@@ -256,6 +296,10 @@ fn stand_in(node: &Namespace) {
            }}
          }}"
     );
+    load(node, rules);
+}
+
+fn load(node: &Namespace, rules: String) {
     node.run(move || {
         let mut nft = Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
