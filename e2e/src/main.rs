@@ -40,7 +40,7 @@ enum Command {
     Up(cluster::UpArguments),
     /// Play the main job, act by act, on a cluster of its own (root)
     Demo(demo::Arguments),
-    /// Measure admission, hand-over and the operator at 10,000 Services, beside their peers
+    /// Measure control plane and data path at 10,000 Services, beside their peers
     Bench(bench::Arguments),
     /// End the cluster that `up` or `demo --keep` left in the background
     Down,

@@ -48,6 +48,10 @@ impl Server {
             let listener = TcpListener::bind((IpAddr::from([0, 0, 0, 0]), plan::POD_PORT));
             listener.map_err(|source| NetNsError::Start { program: "the Pod's server".to_owned(), source })
         })?;
+        Self::over(listener)
+    }
+
+    fn over(listener: TcpListener) -> Result<Self> {
         let backlog = nix::sys::socket::Backlog::new(QUEUE).context("invariant: the queue is of a legal length")?;
         nix::sys::socket::listen(&listener, backlog)?;
         listener.set_nonblocking(true)?;
@@ -171,5 +175,72 @@ impl Connection {
             },
             _ => self.stream.write_all(&buffer[..many]).is_ok(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Shutdown;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn server() -> (Server, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (Server::over(listener).unwrap(), address)
+    }
+
+    fn dial(address: SocketAddr, wish: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(wish).unwrap();
+        stream
+    }
+
+    fn answer<const N: usize>(stream: &mut TcpStream) -> [u8; N] {
+        let mut bytes = [0; N];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn an_echo_goes_on_while_others_are_served() {
+        let (_server, address) = server();
+        let mut echo = dial(address, &[ECHO]);
+        assert_eq!(answer(&mut echo), [ECHO]);
+        assert_eq!(answer(&mut dial(address, &[WHO])), [127, 0, 0, 1]);
+        echo.write_all(b"z").unwrap();
+        assert_eq!(answer(&mut echo), *b"z");
+    }
+
+    #[test]
+    fn a_sink_counts_every_byte() {
+        let (server, address) = server();
+        let mut sink = dial(address, &[SINK; 10_000]);
+        sink.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(sink.read(&mut [0]).unwrap(), 0, "it has read to the end");
+        assert_eq!(server.taken(), 10_000);
+    }
+
+    #[test]
+    fn while_it_is_closed_connections_wait_and_can_be_forgotten() {
+        let (server, address) = server();
+        server.close().unwrap();
+        // The order is obeyed at some time; a connection that is answered came before that.
+        let began = Instant::now();
+        let mut waiting = loop {
+            let mut stream = dial(address, &[ECHO]);
+            stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+            // A slow answer is none either: only one that still waits can be forgotten.
+            if stream.read(&mut [0]).is_err() && server.discard().unwrap() == 1 {
+                break stream;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10));
+        };
+        waiting.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        assert!(!matches!(waiting.read(&mut [0]), Ok(1)), "nobody answers a forgotten connection");
+        server.open().unwrap();
+        assert_eq!(answer(&mut dial(address, &[ECHO])), [ECHO]);
     }
 }
