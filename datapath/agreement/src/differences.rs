@@ -35,8 +35,8 @@ impl Difference {
                 "an engine that begins makes its table anew without reading the old one, and bound clients choose again"
             }
             Self::Stranded => {
-                "a flow whose frontend, node address or claim was gone before its Pod went, or in the same moment, can no \
-                 longer be told from one of kube-proxy's, and is not ended"
+                "a flow whose frontend, node address or claim was gone before an engine began, or has another Service's \
+                 Pods behind it by now, can no longer be told from one of theirs or kube-proxy's, and is not ended"
             }
             Self::Inherited => {
                 "a flow is known by its frontend, and ends with its Pod for the Service that has the frontend now, \

@@ -1,13 +1,14 @@
 //! Whether what became of a packet is what the oracle says, and what a node remembers of it.
 
 use crate::differences::Difference;
+use crate::ends::{Ends, hosts};
 use crate::field::Fate;
 use crate::frame::{ACK, SYN};
 use crate::scenario::{Phase, Shot};
 use crate::world::{NODE_ADDRESSES, OTHER_LOCAL, POD_LINK, ip};
 use portreeve_table::{
-    Action, AffinityKey, Bound, ClaimedMode, Family, Flow, FlowKey, ForwardingTable, FrontendHost, Hop, Memory, Packet,
-    PortEntry, Protocol, Reason, ServiceEntry, ServiceKey, Verdict, oracle,
+    Action, AffinityKey, Bound, ClaimedMode, Flow, FlowKey, ForwardingTable, Hop, Memory, Packet, PortEntry, Protocol,
+    Reason, ServiceEntry, ServiceKey, Verdict, oracle,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -76,7 +77,9 @@ pub(crate) struct Ledger {
     pub(crate) answered: BTreeSet<FlowKey>,
     pub(crate) opened: BTreeMap<FlowKey, u32>,
     refused: BTreeSet<FlowKey>,
-    /// Flows whose Pod went when their frontend was not claimed any more.
+    /// Tables that the engine has known, but for the one in force.
+    past: Vec<ForwardingTable>,
+    /// Flows whose Pod went while no engine could tell that they are its own.
     stranded: BTreeSet<FlowKey>,
     /// Flows whose Pod went with the last change; it has ended them, whether or not a packet comes to ask.
     ending: BTreeSet<FlowKey>,
@@ -92,12 +95,17 @@ impl Ledger {
     pub(crate) fn turn(&mut self, before: &ForwardingTable, phase: &Phase, known: &[Difference], tally: &mut Tally) {
         let Phase { table, anew, .. } = phase;
         let anew = *anew;
+        if anew {
+            self.past.clear();
+        } else {
+            self.past.push(before.clone());
+        }
         for key in std::mem::take(&mut self.ending) {
             self.forget(key);
         }
         let mut inherited = Vec::new();
         for (key, Flow { service, pod }) in &self.memory.flows {
-            let ends = Ends { key, pod: *pod, before, table, anew };
+            let ends = Ends { key, pod: *pod, past: &self.past, table };
             if known.contains(&Difference::Inherited)
                 && !matches!(ends.of(service), Some(true))
                 && table.services.keys().any(|other| other != service && ends.of(other) == Some(true))
@@ -296,51 +304,12 @@ fn told(verdict: &Verdict, packet: &Packet, fates: &[Fate]) -> String {
     text
 }
 
-/// What a change of tables does to a flow.
-struct Ends<'a> {
-    key: &'a FlowKey,
-    pod: SocketAddr,
-    before: &'a ForwardingTable,
-    table: &'a ForwardingTable,
-    anew: bool,
-}
-
-impl Ends<'_> {
-    /// Whether an engine can tell that the flow is one of `service` that must end; `None` if it need not.
-    fn of(&self, service: &ServiceKey) -> Option<bool> {
-        let entries = [self.before, self.table].map(|table| table.services.get(service));
-        let keeps = entries.map(|entry| entry.map(|entry| entry.keeps(self.key.protocol, self.pod)));
-        let ([_, Some(false)], true) = (keeps, self.anew || keeps[0] != Some(false)) else { return None };
-        let asked = if self.anew { [None, entries[1]] } else { entries };
-        let claimed = asked.iter().flatten().next().is_some_and(|entry| entry.mode != ClaimedMode::Observe);
-        let through = asked.iter().flatten().any(|entry| has(entry, self.key, self.table));
-        let outside = !self.table.pod_ranges.iter().any(|range| range.contains(&self.key.client.ip()));
-        Some(claimed && through && outside && (self.anew || keeps[0].is_some()))
-    }
-}
-
-/// Whether a flow comes through a frontend of a Service.
-fn has(entry: &ServiceEntry, flow: &FlowKey, table: &ForwardingTable) -> bool {
-    hosts(flow.frontend.ip(), table).any(|host| {
-        entry.frontends().any(|front| {
-            let front = front.frontend;
-            front.host == host && front.port == flow.frontend.port() && front.protocol == flow.protocol
-        })
-    })
-}
-
-/// What an address is looked up as, in order.
-fn hosts(address: IpAddr, table: &ForwardingTable) -> impl Iterator<Item = FrontendHost> {
-    let node = table.node_addresses.contains(&address).then(|| FrontendHost::NodePort(Family::of(address)));
-    [Some(FrontendHost::Address(address)), node].into_iter().flatten()
-}
-
 /// The claimed Service port that a packet's destination belongs to.
 pub(crate) fn owner<'a>(
     table: &'a ForwardingTable,
     packet: &Packet,
 ) -> Option<(&'a ServiceKey, &'a ServiceEntry, &'a PortEntry)> {
-    hosts(packet.destination.ip(), table).find_map(|host| {
+    hosts(packet.destination.ip(), &table.node_addresses).find_map(|host| {
         table.services.iter().find_map(|(key, entry)| {
             let fits = |port: &&PortEntry| {
                 port.frontends.iter().any(|front| {

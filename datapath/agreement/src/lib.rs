@@ -10,6 +10,7 @@
 mod catch;
 mod dice;
 mod differences;
+mod ends;
 mod field;
 mod flows;
 mod frame;

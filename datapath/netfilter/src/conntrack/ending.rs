@@ -142,7 +142,10 @@ impl Past {
                     let left = self.left.iter().position(|(left, _)| left == key).and_then(|at| self.left.remove(at));
                     let before = self.told.insert(key.clone(), Arc::clone(entry)).or(left.map(|(_, entry)| entry));
                     let before = before.filter(|before| before.mode != ClaimedMode::Observe);
-                    let now: BTreeSet<Frontend> = entry.frontends().map(|front| front.frontend).collect();
+                    // One that is only observed has its frontends for others.
+                    let ours = (entry.mode != ClaimedMode::Observe).then_some(entry);
+                    let now = ours.into_iter().flat_map(|entry| entry.frontends()).map(|front| front.frontend);
+                    let now: BTreeSet<Frontend> = now.collect();
                     let given_up = before.iter().flat_map(|before| before.frontends()).map(|front| front.frontend);
                     self.former.extend(given_up.filter(|it| !now.contains(it)).map(|it| (key.clone(), it)));
                 }
