@@ -189,18 +189,16 @@ pub fn directive(spec: &ServiceTrafficSpec) -> Directive {
     }
 }
 
-/// This node, and its InternalIPs alone (by which uplinks are found).
+/// This node, its InternalIPs before all other addresses, and those alone (by which uplinks are found).
 pub fn node(node: &Node) -> Result<(ThisNode, Vec<IpAddr>), ConvertError> {
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let (mut all, mut internal) = (Vec::new(), Vec::new());
+    let (mut internal, mut external) = (Vec::new(), Vec::new());
     for entry in listed.filter(|entry| matches!(entry.type_.as_str(), "InternalIP" | "ExternalIP")) {
         let parsed = address("status.addresses", &entry.address)?;
-        all.push(parsed);
-        if entry.type_ == "InternalIP" {
-            internal.push(parsed);
-        }
+        if entry.type_ == "InternalIP" { &mut internal } else { &mut external }.push(parsed);
     }
-    Ok((ThisNode { name: node.name_any().into(), addresses: all }, internal))
+    let addresses = [&*internal, &*external].concat();
+    Ok((ThisNode { name: node.name_any().into(), addresses }, internal))
 }
 
 /// Addresses that the node gives to its Pods: as it says or, on an object from before dual-stack, the one range of then.

@@ -158,15 +158,16 @@ pub(crate) fn frontends(
     found
 }
 
-/// kube-proxy's reading of `loadBalancerSourceRanges`: each family on its own (ranges of one leave the other open), and a
-/// zero range opens its family.
+/// kube-proxy's reading of `loadBalancerSourceRanges`: each family on its own (ranges of one leave the other open), a zero
+/// range opens its family, and the node is the first of its addresses.
 pub(crate) fn source_filter(service: &ServiceInput, family: Family, node: &ThisNode) -> SourceFilter {
     let ranges: BTreeSet<IpNet> =
         service.source_ranges.iter().map(IpNet::trunc).filter(|range| Family::of(range.addr()) == family).collect();
     if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
         return SourceFilter::Open;
     }
-    let own_address = node.addresses.iter().any(|address| ranges.iter().any(|range| range.contains(address)));
+    let own = node.addresses.iter().find(|address| Family::of(**address) == family);
+    let own_address = own.is_some_and(|own| ranges.iter().any(|range| range.contains(own)));
     SourceFilter::Only { ranges: ranges.into_iter().collect(), own_address }
 }
 

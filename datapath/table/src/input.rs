@@ -190,7 +190,8 @@ pub enum OnNoLocal {
 pub struct ThisNode {
     /// Its name, as `nodeName` of endpoints spells it.
     pub name: Arc<str>,
-    /// Its addresses (`status.addresses` of types InternalIP and ExternalIP).
+    /// Its addresses (`status.addresses` of types InternalIP and ExternalIP, in this order): of each family the first is the
+    /// one by which kube-proxy knows it.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -8,7 +8,6 @@ use portreeve_e2e::node::config::ProxyMode;
 pub(crate) enum Quirk {
     EveryLocalAddress,
     PrimaryAddresses,
-    OwnByPrimary,
     NowhereBeforeSources,
     ExternalIpFirst,
 }
@@ -16,10 +15,8 @@ pub(crate) enum Quirk {
 impl Quirk {
     pub(crate) const fn of(mode: ProxyMode) -> &'static [Self] {
         match mode {
-            ProxyMode::Iptables => {
-                &[Self::EveryLocalAddress, Self::OwnByPrimary, Self::NowhereBeforeSources, Self::ExternalIpFirst]
-            }
-            ProxyMode::Nftables => &[Self::PrimaryAddresses, Self::OwnByPrimary],
+            ProxyMode::Iptables => &[Self::EveryLocalAddress, Self::NowhereBeforeSources, Self::ExternalIpFirst],
+            ProxyMode::Nftables => &[Self::PrimaryAddresses],
         }
     }
 
@@ -33,10 +30,6 @@ impl Quirk {
             Self::PrimaryAddresses => {
                 "nftables mode serves node ports at the node's first address of each family, ours at all that the Node lists \
                  (pkg/proxy/nftables/proxier.go: set nodeport-ips; --nodeport-addresses is `primary` by default)"
-            }
-            Self::OwnByPrimary => {
-                "a Service's own address as source is accepted if the node's first address lies in the ranges; ours asks all \
-                 that the Node lists (pkg/proxy/iptables/proxier.go, pkg/proxy/nftables/proxier.go: allowFromNode)"
             }
             Self::NowhereBeforeSources => {
                 "iptables mode writes no source filter for a Service without endpoints, and rejects what ours drops \

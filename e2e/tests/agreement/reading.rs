@@ -40,14 +40,6 @@ impl Objects {
         if quirks.contains(&Quirk::PrimaryAddresses) {
             table.node_addresses = addresses(&NODE_ADDRESSES);
         }
-        if quirks.contains(&Quirk::OwnByPrimary) {
-            let mut primary = input.clone();
-            primary.this_node.addresses = addresses(&NODE_ADDRESSES);
-            let mut primary = compile(&primary).table;
-            for (key, entry) in &mut table.services {
-                Arc::make_mut(entry).sources = primary.services.remove(key).unwrap().sources.clone();
-            }
-        }
         for (key, entry) in &mut table.services {
             unguard(Arc::make_mut(entry), &input.services[key].external_ips, quirks);
         }

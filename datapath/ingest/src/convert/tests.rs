@@ -140,11 +140,12 @@ fn an_empty_directive_is_off_and_drops() {
 #[test]
 fn a_node_gives_its_addresses_and_apart_its_internal_ones() {
     let object = json!({"metadata": {"name": "n1"}, "status": {"addresses": [
-        {"type": "Hostname", "address": "n1"}, {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "ExternalIP", "address": "192.0.2.1"},
+        {"type": "Hostname", "address": "n1"}, {"type": "ExternalIP", "address": "192.0.2.1"}, {"type": "InternalIP", "address": "10.0.0.1"},
     ]}});
     let (this, internal) = node(&serde_json::from_value(object).unwrap()).unwrap();
-    assert_eq!((&*this.name, this.addresses.len()), ("n1", 2));
-    assert_eq!(internal, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+    let addresses = ["10.0.0.1", "192.0.2.1"].map(|text| text.parse::<IpAddr>().unwrap());
+    assert_eq!((&*this.name, &*this.addresses), ("n1", &addresses[..]), "the internal ones first");
+    assert_eq!(internal, addresses[..1]);
 }
 
 #[test]

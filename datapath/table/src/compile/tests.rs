@@ -219,6 +219,18 @@ fn a_zero_range_opens_its_family_and_ranges_of_one_family_leave_the_other_open()
 }
 
 #[test]
+fn the_nodes_own_address_is_the_first_of_the_family_as_kube_proxy_knows_but_that() {
+    let own = |range: &str| {
+        let ranged = ServiceInput { source_ranges: [range.parse().unwrap()].into(), ..service() };
+        let mut input = input(ranged, []);
+        input.this_node.addresses = ["fd00::1", "10.0.0.1", "198.51.100.9"].map(ip).into();
+        matches!(entry(&input).sources.v4, SourceFilter::Only { own_address: true, .. })
+    };
+    assert!(own("10.0.0.0/8"));
+    assert!(!own("198.51.100.0/24"));
+}
+
+#[test]
 fn an_address_that_is_a_load_balancers_and_external_is_guarded() {
     let service = ServiceInput { external_ips: [ip("192.0.2.10")].into(), ..service() };
     let entry = entry(&input(service, []));
