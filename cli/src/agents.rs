@@ -4,7 +4,7 @@
 use crate::args::ClusterArgs;
 use crate::cluster::connect;
 use crate::exit::Failure;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{AttachParams, AttachedProcess, ListParams};
@@ -22,9 +22,11 @@ const CONTAINER: &str = "agent";
 /// The program in the image.
 const PROGRAM: &str = "/portreeve-agent";
 /// Nodes that are asked at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 /// How long one agent may take; it gives up earlier itself.
 const PATIENCE: Duration = Duration::from_secs(100);
+/// Bytes of an answer that may be on their way.
+const BUFFER: usize = 1 << 20;
 /// Most that is read of one agent's answer: far more than a table of 65,536 frontends.
 const LONGEST: u64 = 512 << 20;
 
@@ -65,8 +67,25 @@ impl Agents {
 
     /// Asks the agents of `nodes`, several at a time; each node has its own answer or its own reason.
     pub(crate) async fn ask(&self, nodes: &BTreeSet<String>, question: &[&str]) -> BTreeMap<String, Said> {
-        let asked = nodes.iter().map(|node| async move { (node.clone(), self.ask_one(node, question).await) });
-        stream::iter(asked).buffer_unordered(AT_ONCE).collect().await
+        let answers = self.ask_each(nodes, [question]);
+        answers.map(|(node, [said])| (node, said)).collect().await
+    }
+
+    /// Asks several questions of each node, one after another; nodes come as they answer, so that not all of their tables
+    /// are held at a time.
+    pub(crate) fn ask_each<'a, const N: usize>(
+        &'a self,
+        nodes: &'a BTreeSet<String>,
+        questions: [&'a [&'a str]; N],
+    ) -> impl Stream<Item = (String, [Said; N])> + 'a {
+        let asked = nodes.iter().map(move |node| async move {
+            let mut said = questions.map(|_| Err(String::new()));
+            for (question, said) in questions.iter().zip(&mut said) {
+                *said = self.ask_one(node, question).await;
+            }
+            (node.clone(), said)
+        });
+        stream::iter(asked).buffer_unordered(AT_ONCE)
     }
 
     async fn ask_one(&self, node: &str, question: &[&str]) -> Said {
@@ -80,7 +99,7 @@ impl Agents {
         };
         let api = Api::<Pod>::namespaced(self.client.clone(), namespace);
         let command: Vec<&str> = [PROGRAM, "ask"].iter().chain(question).copied().collect();
-        let params = AttachParams::default().container(CONTAINER).stdout(true).stderr(true);
+        let params = AttachParams::default().container(CONTAINER).stdout(true).stderr(true).max_stdout_buf_size(BUFFER);
         let conversation = async {
             let process = api.exec(pod, command, &params).await.map_err(|error| refused(&error, namespace, pod))?;
             read(process).await.map_err(|error| match error {

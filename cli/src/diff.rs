@@ -10,6 +10,7 @@ use crate::explain::service_name;
 use crate::output::{out, outln};
 use crate::world::{Objects, World};
 use compare::{Asked, NodeLook, Outcome, Repair};
+use futures::StreamExt as _;
 use portreeve_ask::Answer;
 use portreeve_table::ServiceKey;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,12 +114,12 @@ impl Site<'_> {
     ) -> Result<BTreeMap<String, NodeLook>, Failure> {
         let name = service.map(ToString::to_string);
         let question: Vec<&str> = ["table"].into_iter().chain(name.as_deref()).collect();
-        let tables = self.agents.ask(nodes, &question).await;
-        let kernels = self.agents.ask(nodes, &["read-back"]).await;
+        let answers = self.agents.ask_each(nodes, [&question, &["read-back"]]);
+        let mut answers = std::pin::pin!(answers);
         let mut looks = BTreeMap::new();
-        for (node, table) in tables {
-            let kernel = kernels.get(&node).cloned().unwrap_or_else(|| Err("it was not asked".to_owned()));
-            looks.insert(node.clone(), compare::look(&mut world, &node, Asked { service, table, kernel }));
+        while let Some((node, [table, kernel])) = answers.next().await {
+            let look = compare::look(&mut world, &node, Asked { service, table, kernel });
+            looks.insert(node, look);
         }
         if let Some(key) = service
             && !world.services.contains_key(key)
