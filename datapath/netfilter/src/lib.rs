@@ -3,8 +3,8 @@
 //! This room knows the netfilter netlink family, its message format and where iptables lives. It may not know
 //! Kubernetes, clients, policies or BPF. Probes start no process and change no rule: what nftables can do is asked of the
 //! kernel, in a batch that the kernel checks and throws away. Nor does the nftables engine start one: it writes its own
-//! messages, never lists what it wrote, and every change is one transaction. That of iptables runs iptables-restore(8), with
-//! the chains that change alone.
+//! messages, lists what it wrote only when it is asked to read it back, and every change is one transaction. That of iptables
+//! runs iptables-restore(8), with the chains that change alone.
 
 pub mod conntrack;
 pub mod iptables;

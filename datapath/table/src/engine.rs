@@ -41,6 +41,10 @@ pub trait Engine: Send {
     /// Ends the flows whose Pods were [gone](Op::Gone) in the steps so far. To be called when `table`, the last goal's, is in
     /// force, so that no flow comes back to such a Pod.
     ///
+    /// Flows of a Service that leaves go on, unless the same steps or later ones say that its Pods are gone; one that comes
+    /// back without a Pod has lost it. They end also where their frontend went before the Pod, as far as the engine was told of
+    /// it since it began.
+    ///
     /// # Errors
     /// When some of them may go on. They are remembered; the next call tries to end them.
     fn end_flows(&mut self, table: &ForwardingTable) -> Result<(), EngineError> {

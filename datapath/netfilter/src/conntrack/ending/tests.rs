@@ -136,11 +136,16 @@ fn a_service_that_comes_back_without_a_pod_has_lost_it_meanwhile() {
 fn flows_of_a_service_that_leaves_together_with_its_pods_end_if_the_steps_say_so() {
     let (before, after) = (table([("web", web(&PODS))]), table([]));
     let mut endings = after_all(std::slice::from_ref(&before));
+    let gone =
+        |pod: &str| Op::Gone { service: ServiceKey::new("shop", "web"), protocol: Tcp, pod: pod.parse().unwrap() };
     let mut steps = diff(&before, &after);
-    steps.push(Op::Gone { service: ServiceKey::new("shop", "web"), protocol: Tcp, pod: PODS[0].parse().unwrap() });
+    steps.push(gone(PODS[0]));
     endings.note(&steps, &after);
-    let ends = |protocol, pod| endings.has(&Flow::sample(protocol, CLIENT, "192.0.2.10:80", pod), &after);
-    assert!(ends(Tcp, PODS[0]) && !ends(Tcp, PODS[1]) && !ends(Udp, PODS[0]));
+    let flow = |protocol, pod| Flow::sample(protocol, CLIENT, "192.0.2.10:80", pod);
+    let ends = |endings: &Endings, protocol, pod| endings.has(&flow(protocol, pod), &after);
+    assert!(ends(&endings, Tcp, PODS[0]) && !ends(&endings, Tcp, PODS[1]) && !ends(&endings, Udp, PODS[0]));
+    endings.note(&[gone(PODS[1])], &after);
+    assert!(ends(&endings, Tcp, PODS[1]), "and if later steps do");
 }
 
 #[test]
