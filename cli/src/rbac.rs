@@ -16,5 +16,5 @@ pub fn ask_rules() -> Vec<PolicyRule> {
         ..PolicyRule::default()
     };
     // A WebSocket opens by GET; from Kubernetes 1.35 on the API server asks for `create` as well.
-    vec![rule("pods", &["get", "list"]), rule("pods/exec", &["get", "create"])]
+    vec![rule("pods", &["list"]), rule("pods/exec", &["get", "create"])]
 }

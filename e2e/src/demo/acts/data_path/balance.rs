@@ -52,6 +52,7 @@ pub(in super::super) async fn play(stage: &Stage, measured: &mut Measured) -> Re
         ensure!(same.code == 0, "diff on a cluster in step: {}{}", same.stdout, same.stderr);
         tamper(stage, measured, way, port).await?;
     }
+    rights(stage, measured).await?;
     stage.kubectl.run(&["delete", "namespace", NAMESPACE, "--wait=false"]).await?.ok()?;
     Ok(())
 }
@@ -137,6 +138,64 @@ impl Counting {
 async fn diff(stage: &Stage, more: &[&str]) -> Result<Said> {
     let plugin = stage.kubectl.with_program(stage.plugin.clone());
     plugin.run(&[&["diff", SERVICE, "-n", NAMESPACE], more].concat()).await
+}
+
+/// A user who may read all that decides, and may see the agents' Pods and no more; then with the Role of those who may ask.
+const READER: &str = r#"
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRole, metadata: {name: demo-reader}, rules: [
+  {apiGroups: [""], resources: [services, nodes], verbs: [get, list]},
+  {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list]},
+  {apiGroups: [portreeve.io], resources: [servicetraffics, datapathconfigs, nodedatapaths], verbs: [list]}]}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: ClusterRoleBinding, metadata: {name: demo-reader},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: demo-reader}, subjects: [{kind: User, name: on-call}]}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: demo-reader, namespace: portreeve-system}, rules: [
+  {apiGroups: [""], resources: [pods], verbs: [list]}]}
+---
+{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: demo-reader, namespace: portreeve-system},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: demo-reader}, subjects: [{kind: User, name: on-call}]}
+"#;
+const ASKER: &str = r#"
+{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: demo-asker, namespace: portreeve-system},
+  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: portreeve-ask}, subjects: [{kind: User, name: on-call}]}
+"#;
+
+/// Who may not ask is told of every node that it could not be asked, and whom to turn to; with the Role it can be.
+async fn rights(stage: &Stage, measured: &mut Measured) -> Result<()> {
+    let mut kubeconfig: Value = serde_yaml::from_str(&std::fs::read_to_string(stage.cluster.kubeconfig())?)?;
+    kubeconfig["users"][0]["user"]["as"] = "on-call".into();
+    let path = std::env::temp_dir().join(format!("portreeve-on-call-{}", std::process::id()));
+    std::fs::write(&path, kubeconfig.to_string())?;
+    let judged = judged(stage, measured, &path.display().to_string()).await;
+    std::fs::remove_file(&path)?;
+    for manifests in [READER, ASKER] {
+        stage.kubectl.run_with(&["delete", "-f", "-", "--ignore-not-found"], manifests).await?.ok()?;
+    }
+    judged
+}
+
+async fn judged(stage: &Stage, measured: &mut Measured, kubeconfig: &str) -> Result<()> {
+    let own = ["--kubeconfig", kubeconfig];
+    let asked = || diff(stage, &own);
+    stage.kubectl.apply(READER).await?.ok()?;
+    let (refused, _) = until("a user without the Role to be turned away", super::WITHIN, || async {
+        let said = asked().await?;
+        let told =
+            stage.cluster.nodes().iter().all(|node| said.stdout.contains(&format!("{}: could not", node.name())));
+        ensure!(said.code == 2 && told, "{} {}{}", said.code, said.stdout, said.stderr);
+        Ok(said.stdout)
+    })
+    .await?;
+    ensure!(refused.contains("you may not exec into Pod"), "{refused}");
+    measured.note("without_the_role", refused);
+    stage.kubectl.apply(ASKER).await?.ok()?;
+    let (told, _) = until("the same user with the Role to be answered", super::WITHIN, || async {
+        Ok(asked().await?.ok()?.stdout)
+    })
+    .await?;
+    measured.note("with_the_role", told);
+    Ok(())
 }
 
 async fn done(node: &Node, command: &[&str]) -> Result<()> {
