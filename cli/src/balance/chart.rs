@@ -10,7 +10,7 @@ use std::error::Error;
 const WIDTH: u32 = 960;
 /// Where bars begin, and the most that they are long; what is said of them stands behind.
 const LEFT: i32 = 300;
-const LONGEST: i32 = 460;
+const LONGEST: i32 = 430;
 const HEAD: i32 = 84;
 const NODE: i32 = 30;
 const POD: i32 = 40;
@@ -19,8 +19,9 @@ const EXPECTED: RGBColor = RGBColor(176, 184, 196);
 const COUNTED: RGBColor = RGBColor(32, 108, 180);
 const INK: RGBColor = RGBColor(28, 32, 38);
 const PALE: RGBColor = RGBColor(96, 104, 114);
-/// Most characters of a name.
-const CHARACTERS: usize = 38;
+/// Most characters of the name of a Pod, and of a node, in whose place there is room for fewer.
+const OF_POD: usize = 38;
+const OF_NODE: usize = 32;
 
 type Drawn = Result<(), Box<dyn Error>>;
 
@@ -38,7 +39,7 @@ pub(super) fn svg(balance: &Balance) -> Result<String, Box<dyn Error>> {
         let most = most.max().unwrap_or(0).max(1);
         let mut y = HEAD;
         for (node, whole) in &balance.nodes {
-            pen.write(node, (24, y + NODE / 2), 20, &INK, HPos::Left)?;
+            pen.write(&short(node, OF_NODE), (24, y + NODE / 2), 20, &INK, HPos::Left)?;
             let sum = format!(
                 "{} flows, {} ‰, expected {} ‰",
                 whole.flows,
@@ -55,6 +56,14 @@ pub(super) fn svg(balance: &Balance) -> Result<String, Box<dyn Error>> {
         area.present()?;
     }
     Ok(text)
+}
+
+/// The first so many characters of a name.
+fn short(name: &str, characters: usize) -> String {
+    match name.char_indices().nth(characters) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 struct Pen<'a, 'b> {
@@ -80,11 +89,7 @@ impl Pen<'_, '_> {
     }
 
     fn pod(&self, pod: &str, load: &Load, y: i32, most: u64) -> Drawn {
-        let name = match pod.char_indices().nth(CHARACTERS) {
-            Some((end, _)) => format!("{}…", &pod[..end]),
-            None => pod.to_owned(),
-        };
-        self.write(&name, (LEFT - 12, y + POD / 2), 16, &INK, HPos::Right)?;
+        self.write(&short(pod, OF_POD), (LEFT - 12, y + POD / 2), 16, &INK, HPos::Right)?;
         let length = |permille: u64| -> Result<i32, Box<dyn Error>> {
             Ok(i32::try_from(u64::try_from(LONGEST)? * permille / most)?)
         };
