@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Numbers of Services at which the data path is measured
     #[arg(long, value_delimiter = ',', default_values_t = [1, 1_000, 10_000], value_name = "N,…")]
     services: Vec<usize>,
-    /// Rounds of ten cycles, in each of which every variant of the data path takes a turn of 25 ms
+    /// Rounds of the data path: ten cycles, in each of which every variant takes a turn of 25 ms; forty changes or 5 s
     #[arg(long, default_value_t = 5, value_name = "N")]
     rounds: usize,
     /// Where results are written, one JSON file each

@@ -25,12 +25,12 @@ use crate::process::Child;
 
 /// Services that are asked whether they are served.
 const ASKED: usize = 64;
-/// Changes in a row, at most, and how long they may take in all.
-const CHANGES: usize = 200;
-const FOR: Duration = Duration::from_secs(25);
-/// How long idleness is watched, and a hundred changes a second.
+/// Changes of one round, at most, and how long they may take in all.
+const CHANGES: usize = 40;
+const FOR: Duration = Duration::from_secs(5);
+/// How long idleness is watched in all, and a hundred changes a second in one round.
 const IDLE: Duration = Duration::from_secs(4);
-const LOAD: Duration = Duration::from_secs(12);
+const LOAD: Duration = Duration::from_millis(2_500);
 /// Between two changes of the load.
 const PACE: Duration = Duration::from_millis(10);
 /// Writes of the load that may be under way; were there more, the API server would be measured.
@@ -50,15 +50,16 @@ const TRAIL: Duration = Duration::from_millis(500);
 struct Measured {
     variant: Variant,
     figures: Vec<(Metric, Figure)>,
-    rounds: usize,
+    /// Changes that were waited for, one after the other.
+    changes: usize,
 }
 
 /// Each of the daemons alone, from its start.
-pub(super) fn measure(world: &World, services: usize) -> Result<Vec<Wide>> {
+pub(super) fn measure(world: &World, services: usize, rounds: usize) -> Result<Vec<Wide>> {
     let mut all = Vec::new();
     for variant in Variant::DAEMONS {
         let step = world.progress.step(format!("{} with {services} Services: start, changes", variant.legend()));
-        let measured = one(world, services, variant).with_context(|| variant.legend())?;
+        let measured = one(world, services, variant, u32::try_from(rounds)?).with_context(|| variant.legend())?;
         step.done();
         all.push(measured);
     }
@@ -68,13 +69,13 @@ pub(super) fn measure(world: &World, services: usize) -> Result<Vec<Wide>> {
             Some((one.variant, *figure))
         });
         let figures: Vec<_> = found.collect();
-        let rounds = all.iter().map(|one| one.rounds).min().unwrap_or(0);
+        let rounds = all.iter().map(|one| one.changes).min().unwrap_or(0);
         (!figures.is_empty()).then(|| Wide::new(*metric, services, rounds, figures.into_iter()))
     };
     Ok(Metric::OF_UPDATES.iter().filter_map(wide).collect())
 }
 
-fn one(world: &World, services: usize, variant: Variant) -> Result<Measured> {
+fn one(world: &World, services: usize, variant: Variant, rounds: u32) -> Result<Measured> {
     let name = format!("{}-{services}-alone", variant.id());
     let node = world.node(variant, &name)?;
     if let Some(engine) = variant.engine() {
@@ -107,15 +108,15 @@ fn one(world: &World, services: usize, variant: Variant) -> Result<Measured> {
     let mut prober = Prober { world, node: &node, random: StdRng::seed_from_u64(7) };
     let pause = if variant.proxy().is_some() { PROXY_PAUSE } else { OUR_PAUSE };
     let before = cpu(pid)?;
-    let quiet = prober.changes(&asked, pause, CHANGES, FOR)?;
+    let quiet = prober.changes(&asked, pause, CHANGES * rounds as usize, FOR * rounds)?;
     world.stop.sleep(TRAIL)?;
     let spent = (cpu(pid)? - before).as_secs_f64() * 1e3;
-    let rounds = quiet.len();
-    out.push((Metric::CpuPerUpdate, figure(&[spent / rounds as f64])));
+    let changes = quiet.len();
+    out.push((Metric::CpuPerUpdate, figure(&[spent / changes as f64])));
     out.extend(latencies(quiet, [Metric::ApplyP50, Metric::ApplyP99, Metric::ApplyMost]));
 
     if variant.engine().is_some() {
-        let (busy, share, rate) = prober.under_load(&daemon, services, &asked)?;
+        let (busy, share, rate) = prober.under_load(&daemon, services, &asked, LOAD * rounds)?;
         world.progress.say(&format!("         {}: {rate:.0} changes/s beside the probes", variant.legend()));
         out.extend(latencies(busy, [Metric::LoadedP50, Metric::LoadedP99, Metric::LoadedMost]));
         out.push((Metric::LoadedCpu, figure(&[share])));
@@ -124,7 +125,7 @@ fn one(world: &World, services: usize, variant: Variant) -> Result<Measured> {
     world.restore(&asked)?;
     daemon.require_running()?;
     daemon.kill()?;
-    Ok(Measured { variant, figures: out, rounds })
+    Ok(Measured { variant, figures: out, changes })
 }
 
 fn latencies(mut samples: Vec<f64>, metrics: [Metric; 3]) -> [(Metric, Figure); 3] {
@@ -186,13 +187,19 @@ impl Prober<'_> {
 
     /// The same while a hundred other Services a second change; also the share of a core that the daemon takes, and how many
     /// changes a second there really were beside ours.
-    fn under_load(&mut self, daemon: &Child, services: usize, asked: &[usize]) -> Result<(Vec<f64>, f64, f64)> {
+    fn under_load(
+        &mut self,
+        daemon: &Child,
+        services: usize,
+        asked: &[usize],
+        time: Duration,
+    ) -> Result<(Vec<f64>, f64, f64)> {
         let others = (0..services).filter(|n| asked.binary_search(n).is_err()).collect();
         let written = Arc::new(AtomicU64::new(0));
         let (client, pods) = (self.world.client.clone(), self.world.pods.clone());
         let mut load = Load(self.world.runtime.spawn(load(client, pods, others, Arc::clone(&written))));
         let began = Instant::now();
-        let (share, samples) = share_of_core(daemon, || self.changes(asked, LOADED_PAUSE, usize::MAX, LOAD))?;
+        let (share, samples) = share_of_core(daemon, || self.changes(asked, LOADED_PAUSE, usize::MAX, time))?;
         let rate = written.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
         failed_early(&mut load.0, &mut false)?;
         Ok((samples, share, rate))
