@@ -79,7 +79,9 @@ fn sizes(world: &mut World, settings: &Settings) -> Result<()> {
         let mut rows = Vec::new();
         // One Service is no load, and its change is that of one among many.
         if settings.asks(Part::Updates) && services > 1 {
-            rows.extend(updates::measure(world, services, settings.rounds).with_context(|| format!("updates at {services}"))?);
+            rows.extend(
+                updates::measure(world, services, settings.rounds).with_context(|| format!("updates at {services}"))?,
+            );
         }
         let kinds: Vec<Kind> = [
             (Part::Connections, Kind::Connections),
