@@ -258,7 +258,8 @@ pub struct StatusArgs {
 #[command(
     after_help = "Counted are flows that the agents deliver: those of Services with the data path, from outside. \
                         Expected is what a load balancer gives that shares evenly over the nodes with a ready Pod.\n\n\
-                        Needs what the Role portreeve-ask allows: to exec into the agents' Pods."
+                        Needs `get` on the Service, `list` on EndpointSlices of its namespace, and what the Role \
+                        portreeve-ask allows: to exec into the agents' Pods."
 )]
 pub struct BalanceArgs {
     /// The Service
