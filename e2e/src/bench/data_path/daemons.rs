@@ -132,6 +132,40 @@ pub(super) fn await_agent(
     std::thread::scope(|scope| scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
 }
 
+/// How long the agent on this node has worked so far, by its own histograms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Worked {
+    /// Seconds of compiling, and how many things were seen.
+    compile: (f64, f64),
+    /// Seconds of programming, and how many rounds there were.
+    program: (f64, f64),
+}
+
+impl Worked {
+    /// What the agent's metrics say now; zero where they say nothing.
+    pub(super) fn of(node: &Node) -> Result<Self> {
+        let text = node.node.0.enter(|| anyhow::Ok(metrics()))?.unwrap_or_default();
+        let of = |name: &str| {
+            let [sum, count] =
+                ["sum", "count"].map(|part| value(&text, &format!("portreeve_agent_{name}_seconds_{part}")));
+            (sum.unwrap_or(0.0), count.unwrap_or(0.0))
+        };
+        Ok(Self { compile: of("compile"), program: of("program") })
+    }
+
+    /// Where the time between two looks went, for people: wall time of the agent's two steps.
+    pub(super) fn since(self, before: Self) -> String {
+        let step = |now: (f64, f64), then: (f64, f64)| ((now.0 - then.0) * 1e3, now.1 - then.1);
+        let (compile, seen) = step(self.compile, before.compile);
+        let (program, rounds) = step(self.program, before.program);
+        format!(
+            "{seen} objects compiled in {:.3} ms each, {rounds} rounds programmed in {:.3} ms each",
+            compile / seen.max(1.0),
+            program / rounds.max(1.0)
+        )
+    }
+}
+
 /// The agent's metrics, once it serves them.
 fn metrics() -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&METRICS, ANSWER).ok()?;
@@ -149,7 +183,17 @@ fn value(text: &str, name: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::value;
+    use super::{Worked, value};
+
+    #[test]
+    fn what_was_done_between_two_looks_is_told_for_each_time() {
+        let before = Worked { compile: (1.0, 100.0), program: (2.0, 10.0) };
+        let now = Worked { compile: (1.01, 110.0), program: (2.1, 30.0) };
+        let told = "10 objects compiled in 1.000 ms each, 20 rounds programmed in 5.000 ms each";
+        assert_eq!(now.since(before), told);
+        let nothing = "0 objects compiled in 0.000 ms each, 0 rounds programmed in 0.000 ms each";
+        assert_eq!(before.since(before), nothing);
+    }
 
     #[test]
     fn a_sample_is_found_by_its_whole_name() {

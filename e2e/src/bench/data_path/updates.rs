@@ -11,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::daemons::{Programmed, await_agent, await_served, start_agent, start_proxy, who};
+use super::daemons::{Programmed, Worked, await_agent, await_served, start_agent, start_proxy, who};
 use super::node::Node;
 use super::objects;
 use super::plan;
@@ -107,11 +107,15 @@ fn one(world: &World, services: usize, variant: Variant, rounds: u32) -> Result<
 
     let mut prober = Prober { world, node: &node, random: StdRng::seed_from_u64(7) };
     let pause = if variant.proxy().is_some() { PROXY_PAUSE } else { OUR_PAUSE };
-    let before = cpu(pid)?;
+    let (before, worked) = (cpu(pid)?, Worked::of(&node)?);
     let quiet = prober.changes(&asked, pause, CHANGES * rounds as usize, FOR * rounds)?;
     world.stop.sleep(TRAIL)?;
     let spent = (cpu(pid)? - before).as_secs_f64() * 1e3;
     let changes = quiet.len();
+    if variant.engine().is_some() {
+        let went = Worked::of(&node)?.since(worked);
+        world.progress.say(&format!("         {}, {changes} changes: {went}", variant.legend()));
+    }
     out.push((Metric::CpuPerUpdate, figure(&[spent / changes as f64])));
     out.extend(latencies(quiet, [Metric::ApplyP50, Metric::ApplyP99, Metric::ApplyMost]));
 
