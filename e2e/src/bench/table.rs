@@ -9,18 +9,20 @@ use super::Row;
 const BEGIN: &str = "<!-- table: written by `make bench` -->";
 const END: &str = "<!-- end of table -->";
 
-/// Writes every `*.json` of `out` between the marks of `page`.
+/// Writes every `*.json` of `out` between the marks of `page`; if there is none, the page stays as it is.
 pub(super) fn write(out: &Path, page: &Path) -> Result<()> {
+    std::fs::create_dir_all(out)?;
     let mut files: Vec<_> = std::fs::read_dir(out)?.collect::<std::io::Result<Vec<_>>>()?;
     files.sort_by_key(std::fs::DirEntry::file_name);
     let mut table = String::from(
         "| what | ours | peer | ratio | unit | spread | rounds | held to |\n|---|---|---|---|---|---|---|---|\n",
     );
+    files.retain(|file| file.path().extension().is_some_and(|end| end == "json"));
+    if files.is_empty() {
+        return Ok(());
+    }
     for file in files {
         let path = file.path();
-        if path.extension().is_none_or(|end| end != "json") {
-            continue;
-        }
         let row: Row = serde_json::from_slice(&std::fs::read(&path)?).with_context(|| path.display().to_string())?;
         table.push_str(&line(&row));
     }
@@ -71,6 +73,20 @@ mod tests {
         assert!(
             now.starts_with("# Head\n") && now.ends_with("\nTail\n") && now.contains("new") && !now.contains("old")
         );
+    }
+
+    #[test]
+    fn without_any_result_the_page_stays_as_it_is() {
+        let dir = crate::run_dir::scratch("bench-table");
+        let page = dir.path().join("page.md");
+        std::fs::write(&page, format!("{}\nold\n{}\n", super::BEGIN, super::END)).unwrap();
+        super::write(&dir.path().join("results"), &page).unwrap();
+        assert!(std::fs::read_to_string(&page).unwrap().contains("old"));
+        let row = Row::new("id", "weight", "MiB", &[3.0]);
+        row.write(&dir.path().join("results")).unwrap();
+        super::write(&dir.path().join("results"), &page).unwrap();
+        let now = std::fs::read_to_string(&page).unwrap();
+        assert!(now.contains("| weight | 3 |") && !now.contains("old"), "{now}");
     }
 
     #[test]
