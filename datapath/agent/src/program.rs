@@ -42,6 +42,8 @@ pub(crate) struct Program {
     /// Everything is to be made anew, whatever the engine in use knows.
     anew: bool,
     standing: Standing,
+    /// What the last round was asked for, if it failed.
+    failed: Option<Wanted>,
     /// Flows whose Pods are gone are to be ended.
     flows: Chore,
     /// What engines of other kinds programmed, in this life or an earlier one, is to be cleared away.
@@ -105,8 +107,8 @@ impl Running {
     ) -> Result<(Applied, usize), EngineError> {
         let Self { wanted: has, engine, told, touched, due, swept: _, gone, made } = self;
         let steps = diff_of(told, table, &*touched);
-        // The engine remembers whose flows are to end even if it fails.
-        *gone |= steps.iter().any(|step| matches!(step, Op::Gone { .. }));
+        // The engine remembers whose flows are to end even if it fails. A Service that comes back may do so without a Pod.
+        *gone |= steps.iter().any(|step| matches!(step, Op::Gone { .. } | Op::Add(..)));
         let outcome = engine.apply(Goal { table, uplinks: &wanted.uplinks }, &steps);
         // Whether it succeeded or not: an engine that failed makes everything anew, from the goal and not from steps.
         portreeve_table::apply(told, &steps);
@@ -152,7 +154,7 @@ impl Program {
     pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
         let usable = usable.into_iter().collect();
         let (flows, others) = (Chore::new(BETWEEN, LINGER), Chore::new(Duration::ZERO, MAX_WAIT));
-        Self { open, usable, running: None, anew: false, standing: Standing::NotYet, flows, others }
+        Self { open, usable, running: None, anew: false, standing: Standing::NotYet, failed: None, flows, others }
     }
 
     /// Notes what has changed, for the next round.
@@ -166,7 +168,8 @@ impl Program {
 
     /// When the next round is due, if one is.
     pub(crate) fn due(&self, wanted: &Wanted, now: Instant) -> Option<Instant> {
-        if let Standing::Failed { again, .. } = &self.standing {
+        // What fails may be just what another wish is to mend.
+        if let (Standing::Failed { again, .. }, true) = (&self.standing, self.failed.as_ref() == Some(wanted)) {
             let serves_by_old_table = |running: &Running| running.wanted.kind != wanted.kind && running.has_news();
             return Some(if self.running.as_ref().is_some_and(serves_by_old_table) { now } else { *again });
         }
@@ -194,6 +197,7 @@ impl Program {
         if round.is_ok() {
             self.do_chores(wanted.kind, table, keeps, now);
         }
+        self.failed = round.is_err().then(|| wanted.clone());
         self.standing = match &round {
             Ok(_) => Standing::InStep(wanted.kind),
             Err(error) => {
@@ -218,12 +222,16 @@ impl Program {
             }
             former => {
                 // It serves until its successor does, and must not do so by an old table; one of the same kind writes over it.
+                // That it cannot is no reason to keep it.
                 let old = |it: &&mut Running| it.has_news() || it.wanted.uplinks != wanted.uplinks;
-                if let Some(former) = former.as_mut().filter(|it| it.wanted.kind != kind).filter(old) {
+                let stale = former.as_mut().filter(|it| it.wanted.kind != kind).filter(old).and_then(|former| {
                     let own = Wanted { kind: former.wanted.kind, uplinks: wanted.uplinks.clone() };
-                    let kind = own.kind;
-                    former.step(&own, table, now).map_err(|source| ProgramError::Apply { kind, source })?;
-                }
+                    former.step(&own, table, now).err().map(|source| (own.kind, source))
+                });
+                let failed = |source| match stale {
+                    None => failed(source),
+                    Some((former, stale)) => ProgramError::Both { kind, source, former, stale },
+                };
                 let mut fresh = Running {
                     wanted: wanted.clone(),
                     engine: (self.open)(kind).map_err(|source| ProgramError::Open { kind, source })?,
@@ -339,6 +347,9 @@ pub(crate) enum ProgramError {
     /// The engine failed.
     #[error("{kind}: {source}")]
     Apply { kind: BackendKind, source: EngineError },
+    /// The engine failed, and so did the one that serves until it succeeds.
+    #[error("{kind}: {source}; meanwhile {former} serves by an old table: {stale}")]
+    Both { kind: BackendKind, source: EngineError, former: BackendKind, stale: EngineError },
     /// What another engine left could not be cleared away.
     #[error("what {kind} programmed before cannot be removed: {source}")]
     Clear { kind: BackendKind, source: EngineError },

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 pub(crate) struct Kernel {
     table: Option<(BackendKind, ForwardingTable)>,
     refuses: Option<BackendKind>,
+    refuses_all: bool,
     tampered: bool,
     flows_stay: bool,
     rules_stay: bool,
@@ -35,7 +36,7 @@ impl Kernel {
 impl Engine for OnTable {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         let mut kernel = self.kernel.lock().unwrap();
-        if kernel.refuses == Some(self.kind) {
+        if kernel.refuses_all || kernel.refuses == Some(self.kind) {
             self.knows = false;
             return Err("no memory".into());
         }
@@ -200,6 +201,29 @@ fn an_engine_whose_successor_fails_serves_on_and_is_told_the_news() {
     let in_force = kernel.lock().unwrap().table.clone();
     assert_eq!(in_force, Some((BackendKind::Nftables, index.compiled().table.clone())));
     assert!(program.due(&iptables, now).unwrap() > now);
+}
+
+#[test]
+fn an_engine_that_fails_does_not_keep_its_successor_away_and_another_wish_is_tried_at_once() {
+    let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let mut program = program(&kernel);
+    let [iptables, nft] = [BackendKind::Iptables, BackendKind::Nftables].map(wanted);
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap();
+    kernel.lock().unwrap().refuses = Some(BackendKind::Iptables);
+    program.note(claimed(&mut index, 1));
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    assert!(program.due(&iptables, now).unwrap() > now);
+    assert_eq!(program.due(&nft, now), Some(now));
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
+    let in_force = kernel.lock().unwrap().table.clone();
+    assert_eq!(in_force, Some((BackendKind::Nftables, index.compiled().table.clone())));
+
+    kernel.lock().unwrap().refuses = Some(BackendKind::Nftables);
+    program.note(claimed(&mut index, 2));
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    kernel.lock().unwrap().refuses_all = true;
+    let both = program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err().to_string();
+    assert_eq!(both, "iptables: no memory; meanwhile nftables serves by an old table: no memory");
 }
 
 #[test]
