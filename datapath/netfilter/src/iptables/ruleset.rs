@@ -19,7 +19,7 @@
 //!   asked first, and that is not ours to say. It leaves all to kube-proxy and tells so.
 //! - A rejected flow to an address that the node has no route for gets the kernel's "unreachable" and not ours.
 //! - A Pod remembers the last 100 clients that are bound to it (`ip_list_tot` of the module `xt_recent`), as kube-proxy's
-//!   in iptables mode does, and not 65,535.
+//!   in iptables mode does, and not 8,192.
 
 mod changes;
 mod frame;

@@ -80,9 +80,11 @@ pub enum Datum {
     Pod(SocketAddr),
 }
 
-/// Most clients that a set with [`SetKind::Remembered`] holds: as many as kube-proxy's. A client beyond them is delivered
-/// and not remembered. The kernel makes room for all of them with the set (`nft_rhash_init`): 2 MiB, as measured on 6.18.
-pub(crate) const REMEMBERED: u32 = 65_535;
+/// Most clients that a set with [`SetKind::Remembered`] holds; one beyond them is delivered and not remembered. The kernel
+/// makes room for all of them with the set (`nft_rhash_init`), and there is a set for each Pod: with kube-proxy's 65,535 that
+/// is 2 MiB a Pod, as measured on 6.18, and some thousands of Pods take all memory of a node. Where kube-proxy works by
+/// iptables, a Pod remembers 100.
+pub(crate) const REMEMBERED: u32 = 8_192;
 
 /// What the elements of a set are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
