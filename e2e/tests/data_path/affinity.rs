@@ -22,7 +22,7 @@ pub(crate) const AFFINITY: Scenario =
     Scenario { name: "session affinity", objects, play: |scene| play(scene).boxed_local() };
 
 const PODS: [&str; 2] = ["affine-1", "affine-2"];
-const SECONDS: u64 = 5;
+const SECONDS: u64 = 8;
 /// So many clients choose between two Pods, on each of two families: that all choose one Pod, or all choose as before, is a
 /// matter of once in 2^30 runs.
 const CLIENTS: u8 = 16;

@@ -20,7 +20,7 @@ pub(crate) const ALL: Scenario =
     Scenario { name: "all Pods are gone", objects: all_objects, play: |scene| all(scene).boxed_local() };
 
 /// Long enough to be looked at on a busy machine.
-const LINGER: u16 = 9;
+const LINGER: u16 = 12;
 /// Connections of which one at least meets the Pod that is to end.
 const LINES: usize = 16;
 

@@ -21,6 +21,11 @@ add rule inet look-out asked iifname eth0 meta nfproto ipv6 meta l4proto { tcp, 
 const CHAIN: &str = "LOOK-OUT";
 const PROGRAMS: [&str; 2] = ["iptables", "ip6tables"];
 
+/// Whether a chain of nftables would stand in front of the agents too.
+fn by_iptables(world: &World, variant: Variant) -> bool {
+    variant == Variant::Iptables && variant.is_ahead(world.mode)
+}
+
 /// A destination of flows.
 pub(crate) type Destination = (Transport, SocketAddr);
 
@@ -28,7 +33,7 @@ pub(crate) type Destination = (Transport, SocketAddr);
 /// to be told what to look out for.
 pub(crate) fn post(world: &World, variant: Variant, index: u8, destinations: &BTreeSet<Destination>) -> Result<()> {
     let node = world.cluster.fabric().node(index);
-    if variant != Variant::Iptables {
+    if !by_iptables(world, variant) {
         node.nft(NFT)?;
         return Ok(());
     }
@@ -52,7 +57,7 @@ pub(crate) fn asked(
 ) -> Result<BTreeSet<Destination>> {
     let node = world.cluster.fabric().node(index);
     let mut met = Vec::new();
-    if variant == Variant::Iptables {
+    if by_iptables(world, variant) {
         for program in PROGRAMS {
             met.push(node.run(&format!("{program}-save"), &["--counters", "-t", "nat"], "")?);
         }

@@ -132,15 +132,27 @@ impl<'a> Scene<'a> {
         front: Front,
         expected: impl Into<Expected>,
     ) -> Result<()> {
-        let Expected([four, six]) = expected.into();
+        let (seen, wanted) = self.look(caller, transport, front, expected.into()).await?;
+        self.record(step, &seen, &wanted);
+        Ok(())
+    }
+
+    /// The same without recording it: what was seen at last, and what should have been.
+    pub(crate) async fn look(
+        &self,
+        caller: &Caller,
+        transport: Transport,
+        front: Front,
+        expected: Expected,
+    ) -> Result<(String, String)> {
+        let Expected([four, six]) = expected;
         let [to4, to6] = front.both();
         let (seen4, seen6) = futures::future::try_join(
             self.meets_at(caller, transport, to4, &four),
             self.meets_at(caller, transport, to6, &six),
         )
         .await?;
-        self.record(step, &pair(&seen4, &seen6), &pair(&four, &six));
-        Ok(())
+        Ok((pair(&seen4, &seen6), pair(&four, &six)))
     }
 
     async fn meets_at(&self, caller: &Caller, transport: Transport, to: SocketAddr, wanted: &Seen) -> Result<Seen> {

@@ -25,7 +25,7 @@ const HERE: &str = "truth-1";
 const BOTH: [&str; 2] = [HERE, "truth-2"];
 const LOOPBACK: Dual = Dual { v4: std::net::Ipv4Addr::LOCALHOST, v6: std::net::Ipv6Addr::LOCALHOST };
 /// Rows at a time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 16;
 
 fn objects(numbers: Numbers) -> Vec<Value> {
     let of = |name, number, more: Value| {
@@ -102,14 +102,15 @@ async fn play(scene: &Scene<'_>) -> Result<()> {
     }
     let watched = Watched::by(&rows);
     watched.post(scene)?;
-    stream::iter(rows)
-        .map(Ok)
-        .map_ok(
-            |row: Row| async move { scene.meets(&row.step, &row.caller, row.transport, row.front, row.expected).await },
-        )
-        .try_buffer_unordered(AT_ONCE)
-        .try_collect::<()>()
-        .await?;
+    let mut looks = stream::iter(rows)
+        .map(|Row { step, caller, transport, front, expected, .. }| async move {
+            Ok::<_, anyhow::Error>((step, scene.look(&caller, transport, front, expected).await?))
+        })
+        .buffered(AT_ONCE);
+    while let Some((step, (seen, wanted))) = looks.try_next().await? {
+        scene.record(&step, &seen, &wanted);
+    }
+    drop(looks);
     watched.tell(scene)
 }
 
