@@ -292,7 +292,7 @@ fn programmed(report: Option<&NodeDatapath>) -> Programmed {
     let says = format!("its agent says {}: {}", condition.reason, condition.message);
     match (condition.status.as_str(), condition.reason.as_str()) {
         ("True", _) => Programmed::Yes,
-        ("False", programmed::NOT_YET) => Programmed::No(says),
+        ("False", programmed::NOT_YET | programmed::LEFT) => Programmed::No(says),
         _ => Programmed::Unknown(says),
     }
 }

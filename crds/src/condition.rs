@@ -20,6 +20,10 @@ pub mod programmed {
     pub const NOT_YET: &str = "NotYet";
     /// False: the last attempt failed; what the kernel holds is not known.
     pub const FAILED: &str = "ProgrammingFailed";
+    /// False: the kernel holds nothing of ours, since another proxy would decide before the backend that is asked for.
+    pub const LEFT: &str = "LeftToKubeProxy";
+    /// True: the backend that was in force before does what is asked for, until the one that is asked for can.
+    pub const BY_FORMER: &str = "InForceByFormer";
     /// True: the kernel does what is asked for.
     pub const IN_FORCE: &str = "InForce";
     /// True: but for wishes that the backend cannot do, which the message names.

@@ -13,7 +13,7 @@ mod snapshot;
 pub(crate) use node::healthz;
 
 use crate::metrics::AgentMetrics;
-use crate::program::{Program, Standing};
+use crate::program::{Meanwhile, Program, Standing};
 use arc_swap::ArcSwap;
 use portreeve_runtime::shutdown::Shutdown;
 use portreeve_table::{Applied, Changes, ForwardingTable, HEALTH_CHECK_LEASE, ServiceKey};
@@ -151,8 +151,12 @@ impl HealthChecks {
         changed
     }
 
-    /// Publishes what is true while `table` is wanted: the same, unless the last round failed.
+    /// Publishes what is true while `table` is wanted: the same, unless the last round failed. An engine that serves until its
+    /// successor does has been told the table all the same.
     pub(crate) fn observe(&mut self, table: &ForwardingTable, eligible: bool, standing: &Standing, now: Instant) {
+        if let Standing::Failed { meanwhile: Meanwhile::Former(_), .. } = standing {
+            return self.programmed(table, eligible, Applied::Nothing, now);
+        }
         let last = self.published.load();
         let next = match standing {
             Standing::Failed { .. } => {

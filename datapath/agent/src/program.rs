@@ -6,7 +6,7 @@ mod chore;
 use chore::Chore;
 use portreeve_table::{
     Applied, BackendKind, Changes, Difference, Engine, EngineError, ForwardingTable, Goal, Integrity, Interface, Keeps,
-    Op, PodFlows, ServiceKey, diff_of,
+    Op, PodFlows, ServiceKey, Yields, diff_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -39,6 +39,8 @@ pub(crate) struct Program {
     /// Kinds of engines that can be used here.
     usable: BTreeSet<BackendKind>,
     running: Option<Running>,
+    /// Nothing of ours is in force, so that another proxy alone decides.
+    yielded: bool,
     /// Everything is to be made anew, whatever the engine in use knows.
     anew: bool,
     standing: Standing,
@@ -136,8 +138,19 @@ pub(crate) enum Standing {
     NotYet,
     /// It does.
     InStep(BackendKind),
-    /// It may not: the last attempt failed.
-    Failed { why: String, failures: u32, again: Instant },
+    /// The last attempt failed.
+    Failed { why: String, failures: u32, again: Instant, meanwhile: Meanwhile },
+}
+
+/// What the kernel does after an attempt that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meanwhile {
+    /// It is not known.
+    Unknown,
+    /// What the table says, by the engine that was in force before.
+    Former(BackendKind),
+    /// Nothing of ours.
+    Nothing,
 }
 
 /// What one round did.
@@ -154,7 +167,17 @@ impl Program {
     pub(crate) fn new(usable: impl IntoIterator<Item = BackendKind>, open: Open) -> Self {
         let usable = usable.into_iter().collect();
         let (flows, others) = (Chore::new(BETWEEN, LINGER), Chore::new(Duration::ZERO, MAX_WAIT));
-        Self { open, usable, running: None, anew: false, standing: Standing::NotYet, failed: None, flows, others }
+        Self {
+            open,
+            usable,
+            running: None,
+            yielded: false,
+            anew: false,
+            standing: Standing::NotYet,
+            failed: None,
+            flows,
+            others,
+        }
     }
 
     /// Notes what has changed, for the next round.
@@ -194,8 +217,13 @@ impl Program {
     ) -> Result<Round, ProgramError> {
         let round = self.attempt(wanted, table, now);
         self.anew = false;
-        if round.is_ok() {
-            self.do_chores(wanted.kind, table, keeps, now);
+        match &round {
+            Ok(_) => {
+                self.yielded = false;
+                self.do_chores(wanted.kind, table, keeps, now);
+            }
+            Err(error) if error.is_yielding() => self.give_way(wanted.kind, now),
+            Err(_) => self.yielded = false,
         }
         self.failed = round.is_err().then(|| wanted.clone());
         self.standing = match &round {
@@ -206,7 +234,13 @@ impl Program {
                     _ => 1,
                 };
                 let wait = FIRST_WAIT.saturating_mul(1 << (failures - 1).min(16)).min(MAX_WAIT);
-                Standing::Failed { why: error.to_string(), failures, again: now + wait }
+                let former = |it: &&Running| it.wanted.kind != wanted.kind && !it.has_news();
+                let meanwhile = match self.running.as_ref().filter(former) {
+                    Some(former) => Meanwhile::Former(former.wanted.kind),
+                    None if self.yielded && self.others.failed().is_none() => Meanwhile::Nothing,
+                    None => Meanwhile::Unknown,
+                };
+                Standing::Failed { why: error.to_string(), failures, again: now + wait, meanwhile }
             }
         };
         round
@@ -261,6 +295,18 @@ impl Program {
             let outcome = running.end_flows(table, keeps).map_err(|error| error.to_string());
             self.flows.tried(outcome, now);
         }
+        if self.others.is_due(now) {
+            let outcome = self.clear_others(kind).map_err(|error| error.to_string());
+            self.others.tried(outcome, now);
+        }
+    }
+
+    /// Leaves all to the proxy that decides before the engine of this kind, which has taken its own away.
+    fn give_way(&mut self, kind: BackendKind, now: Instant) {
+        if self.running.take().is_some() || !self.yielded {
+            self.others.want(now);
+        }
+        self.yielded = true;
         if self.others.is_due(now) {
             let outcome = self.clear_others(kind).map_err(|error| error.to_string());
             self.others.tried(outcome, now);
@@ -353,6 +399,13 @@ pub(crate) enum ProgramError {
     /// What another engine left could not be cleared away.
     #[error("what {kind} programmed before cannot be removed: {source}")]
     Clear { kind: BackendKind, source: EngineError },
+}
+
+impl ProgramError {
+    /// Whether the engine that was asked for leaves all to another proxy.
+    fn is_yielding(&self) -> bool {
+        matches!(self, Self::Apply { source, .. } | Self::Both { source, .. } if source.is::<Yields>())
+    }
 }
 
 #[cfg(test)]

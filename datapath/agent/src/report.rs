@@ -1,7 +1,7 @@
 //! What NodeDatapath says. Pure: from facts to a report, and from the object that is there to the one that should be.
 
 use crate::choose::{self, cut};
-use crate::program::Standing;
+use crate::program::{Meanwhile, Standing};
 use crate::state::{State, ThisNode};
 use crate::uplinks::{self, Dump};
 use jiff::Timestamp;
@@ -112,7 +112,17 @@ fn in_force(state: &State, standing: &Standing) -> Desired {
             let why = "nothing is programmed yet; kube-proxy serves all traffic of this node";
             return Desired::no(condition::PROGRAMMED, programmed::NOT_YET, why);
         }
-        Standing::Failed { why, .. } => return Desired::no(condition::PROGRAMMED, programmed::FAILED, why.clone()),
+        Standing::Failed { why, meanwhile, .. } => {
+            let why = why.clone();
+            return match meanwhile {
+                Meanwhile::Unknown => Desired::no(condition::PROGRAMMED, programmed::FAILED, why),
+                Meanwhile::Nothing => Desired::no(condition::PROGRAMMED, programmed::LEFT, why),
+                Meanwhile::Former(kind) => {
+                    let message = format!("{kind} does what the table says until its successor can: {why}");
+                    Desired::yes(condition::PROGRAMMED, programmed::BY_FORMER, message)
+                }
+            };
+        }
         Standing::InStep(kind) => *kind,
     };
     let wishes = kind != BackendKind::Ebpf;

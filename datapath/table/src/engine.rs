@@ -5,12 +5,26 @@ use crate::key::{Interface, Protocol, ServiceKey};
 use crate::table::ForwardingTable;
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Why an engine did not do what it was asked, in the words of the engine.
 pub type EngineError = Box<dyn Error + Send + Sync>;
+
+/// Why an engine takes nothing on this node: another proxy would decide before it. Nothing of the engine is in force then, and
+/// nothing of any other should be, so that this proxy alone decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Yields(pub String);
+
+impl fmt::Display for Yields {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl Error for Yields {}
 
 /// Whether flows of a transport to a Pod that came through a frontend of a Service go on.
 pub type Keeps<'a> = &'a dyn Fn(&ServiceKey, Protocol, SocketAddr) -> bool;

@@ -32,7 +32,9 @@ pub use backend::{Backend, BackendKind, Capabilities, Feature, Probe};
 pub use claim::{Claim, ClaimReason};
 pub use compile::{Compiled, Counts, compile};
 pub use diff::{Op, apply, diff, diff_of};
-pub use engine::{Applied, Difference, Engine, EngineError, Goal, HEALTH_CHECK_LEASE, Integrity, Keeps, PodFlows};
+pub use engine::{
+    Applied, Difference, Engine, EngineError, Goal, HEALTH_CHECK_LEASE, Integrity, Keeps, PodFlows, Yields,
+};
 pub use explain::{
     Decider, Health, InForce, NodeAnswer, Outcome, ProxyReason, ProxyVerdict, Question, SeenClient, Step, Way,
     explain_node,

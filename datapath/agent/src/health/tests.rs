@@ -136,7 +136,7 @@ fn while_rounds_fail_what_has_changed_is_not_programmed_and_ready_pods_are_told_
         table
     };
     programmed(&mut checks, &both(1, Some(2)), true, Applied::Replaced, now);
-    let failed = Standing::Failed { why: "no memory".into(), failures: 1, again: now };
+    let failed = Standing::Failed { why: "no memory".into(), failures: 1, again: now, meanwhile: Meanwhile::Unknown };
     checks.observe(&both(0, Some(2)), true, &failed, now);
     assert_eq!(told(&checks), [(31239, 0, false), (31240, 2, true)]);
     checks.observe(&both(1, None), true, &failed, now + RENEW);
@@ -145,6 +145,18 @@ fn while_rounds_fail_what_has_changed_is_not_programmed_and_ready_pods_are_told_
     programmed(&mut checks, &both(1, None), false, Applied::Changed(1), now);
     let snapshot = checks.published.load();
     assert_eq!((snapshot.behind, snapshot.eligible), (None, false));
+}
+
+#[test]
+fn an_engine_that_serves_until_its_successor_does_has_been_told() {
+    let (mut checks, ..) = world();
+    let now = Instant::now();
+    programmed(&mut checks, &web(0), true, Applied::Replaced, now);
+    checks.note(&Changes { updated: web(1).services.keys().cloned().collect(), ..Changes::default() });
+    let meanwhile = Meanwhile::Former(BackendKind::Nftables);
+    let failed = Standing::Failed { why: "no memory".into(), failures: 1, again: now, meanwhile };
+    checks.observe(&web(1), true, &failed, now);
+    assert_eq!(told(&checks), [(31239, 1, true)]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::program::Meanwhile;
 use crate::watch::{Kind, Object, ObjectName, Seen};
 use kube::core::DeserializeGuard;
 use portreeve_runtime::metrics::Metrics;
@@ -94,7 +95,12 @@ fn refusals_that_come_one_after_another_are_counted_once_a_minute() {
 fn programming_that_fails_for_more_than_a_moment_is_said_once_and_so_is_its_end() {
     let (mut notices, mut told) = notices();
     let (state, now) = (full(&mut notices, 0), Instant::now());
-    let failed = |failures| Standing::Failed { why: "no memory".to_owned(), failures, again: now };
+    let failed = |failures| Standing::Failed {
+        why: "no memory".to_owned(),
+        failures,
+        again: now,
+        meanwhile: Meanwhile::Unknown,
+    };
     for (standing, expected) in [
         (failed(1), vec![]),
         (IN_STEP, vec![]),
@@ -113,7 +119,11 @@ fn a_repair_is_said_when_it_is_done() {
     let (mut notices, mut told) = notices();
     let (state, now) = (full(&mut notices, 0), Instant::now());
     notices.disturbed();
-    notices.say(&state, &Standing::Failed { why: String::new(), failures: 1, again: now }, now);
+    notices.say(
+        &state,
+        &Standing::Failed { why: String::new(), failures: 1, again: now, meanwhile: Meanwhile::Unknown },
+        now,
+    );
     assert_eq!(said(&mut told), []);
     notices.say(&state, &IN_STEP, now);
     let About::Node(node) = &said(&mut told)[0].about else { panic!() };

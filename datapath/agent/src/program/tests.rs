@@ -8,6 +8,7 @@ pub(crate) struct Kernel {
     table: Option<(BackendKind, ForwardingTable)>,
     refuses: Option<BackendKind>,
     refuses_all: bool,
+    yields: Option<BackendKind>,
     tampered: bool,
     flows_stay: bool,
     rules_stay: bool,
@@ -36,6 +37,9 @@ impl Kernel {
 impl Engine for OnTable {
     fn apply(&mut self, goal: Goal<'_>, steps: &[Op]) -> Result<Applied, EngineError> {
         let mut kernel = self.kernel.lock().unwrap();
+        if kernel.yields == Some(self.kind) {
+            return Err(Yields("another decides before".to_owned()).into());
+        }
         if kernel.refuses_all || kernel.refuses == Some(self.kind) {
             self.knows = false;
             return Err("no memory".into());
@@ -201,6 +205,8 @@ fn an_engine_whose_successor_fails_serves_on_and_is_told_the_news() {
     let in_force = kernel.lock().unwrap().table.clone();
     assert_eq!(in_force, Some((BackendKind::Nftables, index.compiled().table.clone())));
     assert!(program.due(&iptables, now).unwrap() > now);
+    let former = Meanwhile::Former(BackendKind::Nftables);
+    assert!(matches!(program.standing(), Standing::Failed { meanwhile, .. } if *meanwhile == former));
 }
 
 #[test]
@@ -224,6 +230,42 @@ fn an_engine_that_fails_does_not_keep_its_successor_away_and_another_wish_is_tri
     kernel.lock().unwrap().refuses_all = true;
     let both = program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err().to_string();
     assert_eq!(both, "iptables: no memory; meanwhile nftables serves by an old table: no memory");
+}
+
+#[test]
+fn an_engine_that_yields_leaves_nothing_in_force_and_comes_back_when_it_may() {
+    let (kernel, mut index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let mut program = program(&kernel);
+    let [iptables, nft] = [BackendKind::Iptables, BackendKind::Nftables].map(wanted);
+    claimed(&mut index, 1);
+    program.round(&nft, &index.compiled().table, KEEP_ALL, now).unwrap();
+    kernel.lock().unwrap().yields = Some(BackendKind::Iptables);
+    log(&kernel);
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    assert_eq!(log(&kernel), ["nftables removed"]);
+    let Standing::Failed { meanwhile, again, .. } = program.standing().clone() else { panic!("it failed") };
+    assert_eq!(meanwhile, Meanwhile::Nothing);
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, again).unwrap_err();
+    assert_eq!(log(&kernel), [""; 0], "what is gone need not be cleared again");
+    kernel.lock().unwrap().yields = None;
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, again).unwrap();
+    assert_eq!(log(&kernel), ["iptables anew", "nftables removed"]);
+}
+
+#[test]
+fn what_an_earlier_agent_left_goes_when_the_engine_yields() {
+    let (kernel, index, now) = (Arc::<Mutex<Kernel>>::default(), Index::default(), Instant::now());
+    let mut program = program(&kernel);
+    kernel.lock().unwrap().yields = Some(BackendKind::Iptables);
+    kernel.lock().unwrap().rules_stay = true;
+    let iptables = wanted(BackendKind::Iptables);
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now).unwrap_err();
+    assert!(matches!(program.standing(), Standing::Failed { meanwhile: Meanwhile::Unknown, .. }));
+    assert_eq!(program.lingering(), Some("what nftables programmed before cannot be removed: no such program"));
+    kernel.lock().unwrap().rules_stay = false;
+    program.round(&iptables, &index.compiled().table, KEEP_ALL, now + MAX_WAIT).unwrap_err();
+    assert!(matches!(program.standing(), Standing::Failed { meanwhile: Meanwhile::Nothing, .. }));
+    assert_eq!((log(&kernel), program.lingering()), (vec!["nftables removed".to_owned()], None));
 }
 
 #[test]

@@ -115,7 +115,12 @@ fn each_state_has_its_conditions() {
         ..facts()
     };
     let isolated = Facts { links: Ok(Dump::default()), ..facts() };
-    let failed = Standing::Failed { why: "nftables: no memory".into(), failures: 3, again: std::time::Instant::now() };
+    let failed = Standing::Failed {
+        why: "nftables: no memory".into(),
+        failures: 3,
+        again: std::time::Instant::now(),
+        meanwhile: Meanwhile::Unknown,
+    };
     let not_yet = Standing::NotYet;
     let all = [
         said(&syncing, &facts(), &not_yet),
@@ -125,6 +130,25 @@ fn each_state_has_its_conditions() {
         said(&synced(), &facts(), &IN_STEP),
     ];
     insta::assert_yaml_snapshot!(all);
+}
+
+#[test]
+fn who_serves_after_a_failure_is_told() {
+    let told = |meanwhile| {
+        let failed = Standing::Failed {
+            why: "iptables: kube-proxy would decide before it".into(),
+            failures: 1,
+            again: std::time::Instant::now(),
+            meanwhile,
+        };
+        let Desired { status, reason, message, .. } = in_force(&synced(), &failed);
+        (status, reason, message)
+    };
+    let why = || "iptables: kube-proxy would decide before it".to_owned();
+    assert_eq!(told(Meanwhile::Unknown), (Some(false), "ProgrammingFailed", why()));
+    assert_eq!(told(Meanwhile::Nothing), (Some(false), "LeftToKubeProxy", why()));
+    let former = format!("nftables does what the table says until its successor can: {}", why());
+    assert_eq!(told(Meanwhile::Former(BackendKind::Nftables)), (Some(true), "InForceByFormer", former));
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::nftables::Resets;
 use crate::watch::{Concern, Heard, Watch};
 use portreeve_table::{
     Applied, Engine, EngineError, Family, ForwardingTable, Goal, Integrity, Interface, Keeps, Op, PodFlows, ServiceKey,
+    Yields,
 };
 use std::ffi::OsStr;
 use std::io;
@@ -222,11 +223,10 @@ impl Programmed {
     /// there is nothing that tells of changes, and they are read each time.
     fn look(&mut self) -> Result<Integrity, ApplyError> {
         let heard = self.hear()?;
+        let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
         if self.is_behind()?.is_some() {
-            self.in_force = None;
             return Ok(Integrity::Lost);
         }
-        let Some(ruleset) = self.in_force.take() else { return Ok(Integrity::Unknown) };
         let same = match (heard, self.seen_at) {
             (Heard::Nothing, seen_at) => seen_at.is_some(),
             (Heard::TooMuch, seen_at) => seen_at.is_some() && seen_at == self.generation()?,
@@ -280,7 +280,7 @@ impl Engine for Programmed {
         self.flows.note(steps, goal.table);
         if let Some(family) = self.is_behind()? {
             self.clear()?;
-            return Err(ApplyError::Behind(family).into());
+            return Err(Yields(ApplyError::Behind(family).to_string()).into());
         }
         let applied = self.program(goal, steps)?;
         // What others did meanwhile is found when the rules are read the next time.
