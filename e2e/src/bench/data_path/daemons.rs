@@ -43,6 +43,7 @@ pub(super) fn start_proxy(world: &World, node: &Node, name: &str, mode: ProxyMod
     std::fs::write(&path, config).with_context(|| path.display().to_string())?;
     let spec = Spec::new(name, world.kube_proxy(), world.run.log().join(format!("{name}.kube-proxy.log")))
         .arg(format!("--config={}", path.display()))
+        .env("PATH", &world.path)
         .netns(Some(node.node.0.path().to_owned()));
     Ok(spec.spawn()?)
 }
@@ -52,6 +53,8 @@ pub(super) fn start_agent(world: &World, node: &Node, name: &str) -> Result<Chil
     let spec = Spec::new(name, &world.agent, world.run.log().join(format!("{name}.agent.log")))
         .args(["--node-name", plan::NODE, "--kubeconfig"])
         .arg(world.run.state().join("agent.kubeconfig"))
+        .env("PATH", &world.path)
+        .env("PORTREEVE_ADMIN_SOCKET", world.run.state().join(format!("{name}.sock")))
         .netns(Some(node.node.0.path().to_owned()));
     Ok(spec.spawn()?)
 }

@@ -2,7 +2,8 @@
 //! them on the node that is measured, and a directive for each that gives it to our agent.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -33,6 +34,9 @@ pub(super) struct World {
     pub(super) stop: Stop,
     pub(super) progress: Progress,
     pub(super) agent: PathBuf,
+    /// Where daemons look for programs. kube-proxy does not come to 10,000 Services by iptables' nf_tables variant, which sorts
+    /// all chains each time it is started: nothing was in force after 240 s.
+    pub(super) path: OsString,
     pub(super) cp: Pinned,
     pub(super) run: RunDir,
     /// Which Pod each Service has.
@@ -74,6 +78,21 @@ pub(super) fn options(assets: crate::assets::Assets, run: &RunDir, cp: &Pinned) 
     options
 }
 
+/// A search path in which the plain names of iptables are those of its legacy variant, by links in `dir`.
+fn with_legacy_iptables(dir: &Path) -> Result<OsString> {
+    let found = std::env::var_os("PATH").unwrap_or_default();
+    let program = std::env::split_paths(&found).map(|at| at.join("xtables-legacy-multi")).find(|at| at.is_file());
+    let program = program.context("xtables-legacy-multi is not in PATH; install iptables with its legacy variant")?;
+    std::fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    for family in ["iptables", "ip6tables"] {
+        for name in [family.to_owned(), format!("{family}-save"), format!("{family}-restore")] {
+            std::os::unix::fs::symlink(&program, dir.join(&name)).with_context(|| name)?;
+        }
+    }
+    let path = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&found));
+    std::env::join_paths(path).context("PATH")
+}
+
 impl World {
     pub(super) fn new(
         plane: ControlPlane,
@@ -86,6 +105,7 @@ impl World {
     ) -> Result<Self> {
         plane.kubeconfig_for(&User::Admin, plane.inner_server(), &run.state().join("agent.kubeconfig"))?;
         plane.kubeconfig_for(&User::KubeProxy, plane.inner_server(), &run.state().join("kube-proxy.kubeconfig"))?;
+        let path = with_legacy_iptables(&run.state().join("iptables-legacy"))?;
         Ok(Self {
             plane,
             client,
@@ -93,6 +113,7 @@ impl World {
             stop,
             progress,
             agent,
+            path,
             cp,
             run,
             pods: Pods::default(),
