@@ -76,12 +76,10 @@ fn sizes(world: &mut World, settings: &Settings) -> Result<()> {
     services.sort_unstable();
     for &services in &services {
         world.grow(services)?;
-        let mut rows = Vec::new();
         // One Service is no load, and its change is that of one among many.
         if settings.asks(Part::Updates) && services > 1 {
-            rows.extend(
-                updates::measure(world, services, settings.rounds).with_context(|| format!("updates at {services}"))?,
-            );
+            let measured = updates::measure(world, services, settings.rounds);
+            keep(world, settings, &measured.with_context(|| format!("updates at {services}"))?)?;
         }
         let kinds: Vec<Kind> = [
             (Part::Connections, Kind::Connections),
@@ -95,12 +93,17 @@ fn sizes(world: &mut World, settings: &Settings) -> Result<()> {
         .collect();
         if !kinds.is_empty() {
             let measured = packets::measure(world, services, &kinds, settings.rounds);
-            rows.extend(measured.with_context(|| format!("packets at {services}"))?);
+            keep(world, settings, &measured.with_context(|| format!("packets at {services}"))?)?;
         }
-        for row in &rows {
-            row.write(&settings.out.join("data-path"))?;
-            world.progress.say(&format!("{} {}", row.line(), page::verdict(row)));
-        }
+    }
+    Ok(())
+}
+
+/// What has been measured stays, whatever becomes of the rest.
+fn keep(world: &World, settings: &Settings, rows: &[Wide]) -> Result<()> {
+    for row in rows {
+        row.write(&settings.out.join("data-path"))?;
+        world.progress.say(&format!("{} {}", row.line(), page::verdict(row)));
     }
     Ok(())
 }

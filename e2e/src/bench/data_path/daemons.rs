@@ -22,6 +22,8 @@ const WITHIN: Duration = Duration::from_secs(240);
 const POLL: Duration = Duration::from_millis(5);
 /// How long a probe waits: a packet that is dropped is not answered at all.
 const ANSWER: Duration = Duration::from_millis(100);
+/// Names the lock file of iptables: these nodes share a file system, and real ones do not.
+const LOCK_VARIABLE: &str = "XTABLES_LOCKFILE";
 /// Where the agent serves its metrics on its node.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9810);
 
@@ -44,6 +46,7 @@ pub(super) fn start_proxy(world: &World, node: &Node, name: &str, mode: ProxyMod
     let spec = Spec::new(name, world.kube_proxy(), world.run.log().join(format!("{name}.kube-proxy.log")))
         .arg(format!("--config={}", path.display()))
         .env("PATH", &world.path)
+        .env(LOCK_VARIABLE, state.join(format!("{name}.lock")))
         .netns(Some(node.node.0.path().to_owned()));
     Ok(spec.spawn()?)
 }
@@ -54,6 +57,7 @@ pub(super) fn start_agent(world: &World, node: &Node, name: &str) -> Result<Chil
         .args(["--node-name", plan::NODE, "--kubeconfig"])
         .arg(world.run.state().join("agent.kubeconfig"))
         .env("PATH", &world.path)
+        .env(LOCK_VARIABLE, world.run.state().join(format!("{name}.lock")))
         .env("PORTREEVE_ADMIN_SOCKET", world.run.state().join(format!("{name}.sock")))
         .netns(Some(node.node.0.path().to_owned()));
     Ok(spec.spawn()?)

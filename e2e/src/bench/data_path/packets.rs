@@ -41,21 +41,18 @@ pub(super) fn measure(world: &World, services: usize, kinds: &[Kind], rounds: us
     outcome
 }
 
-/// All kube-proxies at a time, then the agents of one engine after the other: all read the same configuration, and each
+/// One kube-proxy after the other, then the agents of one engine after the other: all read the same configuration, and each
 /// leaves its rules in force when it ends.
 fn program(world: &World, services: usize, nodes: &[Node], proxies: &mut Vec<Child>) -> Result<()> {
     let step = world.progress.step(format!("program {} nodes with {services} Services", nodes.len()));
     let asked = plan::spread(services, ASKED);
-    let mut started = Vec::new();
     for node in nodes {
-        if let Some(mode) = node.variant.proxy() {
-            started.push(node);
-            proxies.push(start_proxy(world, node, &format!("{}-{services}", node.variant.id()), mode)?);
-        }
-    }
-    for (proxy, node) in proxies.iter_mut().zip(started) {
+        let Some(mode) = node.variant.proxy() else { continue };
         step.note(node.variant.column());
-        await_served(node, &asked, proxy, &world.stop)?;
+        let mut proxy = start_proxy(world, node, &format!("{}-{services}", node.variant.id()), mode)?;
+        let served = await_served(node, &asked, &mut proxy, &world.stop);
+        proxies.push(proxy);
+        served?;
     }
     for engine in [Engine::Nftables, Engine::Iptables] {
         world.choose(engine)?;
