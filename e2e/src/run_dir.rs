@@ -107,10 +107,12 @@ fn prune(root: &Path, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A directory for a unit test, removed with the value.
+/// A directory for a unit test, removed with the value. Another of the same name is another directory.
 #[cfg(test)]
 pub(crate) fn scratch(name: &str) -> Scratch {
-    let path = std::env::temp_dir().join(format!("portreeve-{name}-{}", process::id()));
+    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("portreeve-{name}-{}-{number}", process::id()));
     fs::create_dir_all(&path).unwrap();
     Scratch(path)
 }
@@ -136,6 +138,13 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_scratch_directories_of_one_name_are_two() {
+        let one = scratch("twice");
+        drop(scratch("twice"));
+        assert!(one.path().is_dir());
+    }
 
     #[test]
     fn a_directory_of_another_name_is_not_ours() {
