@@ -85,16 +85,15 @@ impl Way {
             }
             Self::Iptables => (
                 ["iptables-save"].as_slice(),
-                vec![
-                    "-j PORTREEVE-ENTRY".to_owned(),
-                    "-A PORTREEVE-ENTRY -i eth0".to_owned(),
-                    format!("--dport {port} -g PORTREEVE-"),
-                ],
+                vec!["-j PORTREEVE-ENTRY".to_owned(), "-A PORTREEVE-ENTRY -i eth0".to_owned()],
             ),
         };
         let listed = node.exec(listed).await?;
         let listed = String::from_utf8_lossy(&listed.stdout);
-        Ok(wanted.iter().all(|wanted| listed.contains(wanted)))
+        // What its rule in one of our chains does depends on how many others there are.
+        let frontend = format!("--dport {port} ");
+        let has_frontend = || listed.lines().any(|line| line.starts_with("-A PORTREEVE-") && line.contains(&frontend));
+        Ok(wanted.iter().all(|wanted| listed.contains(wanted)) && (self == Self::Nftables || has_frontend()))
     }
 }
 
